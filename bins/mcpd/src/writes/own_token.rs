@@ -59,10 +59,8 @@ impl Planner<'_> {
         self.lent_for().map_or(own, |lent| lent.min(own))
     }
 
-    /// Refuses what makes and renews no tokens: the old secret of a rotation, whose holder would take the token over from the holder
-    /// of the new one; and of a person who signs in by a provider everything but a session, because who is no longer admitted there
-    /// would renew tokens for ever.
-    pub(super) fn check_own_credential(&self) -> Result<(), Refusal> {
+    /// Refuses the old secret of a rotation, whatever rules allow: its holder would take the token over from the holder of the new one.
+    pub(super) fn check_not_replaced(&self) -> Result<(), Refusal> {
         let is_replaced = self.before.by_id(&self.actor.token).is_some_and(
             |stored| matches!(&stored.resource.spec, Spec::Token(token) if token.rotated_from.is_some()),
         );
@@ -73,6 +71,12 @@ impl Planner<'_> {
                 "use the new one, or ask an administrator to rotate the token again",
             ));
         }
+        Ok(())
+    }
+
+    /// Refuses, of a person who signs in by a provider, everything but a session: a person who is no longer admitted there would renew
+    /// tokens for ever.
+    pub(super) fn check_own_credential(&self) -> Result<(), Refusal> {
         let is_linked = self.before.by_id(&self.actor.id).is_some_and(
             |stored| matches!(&stored.resource.spec, Spec::User(user) if user.external.identity().is_some()),
         );

@@ -50,6 +50,7 @@ impl Planner<'_> {
         if !by_rule && self.before.own_token(self.actor, Verb::Create, &target).is_none() {
             return Err(self.before.forbidden(self.actor, Verb::Create, Kind::Token, &target).into());
         }
+        self.check_not_replaced()?;
         if !by_rule {
             self.check_own_credential()?;
         }

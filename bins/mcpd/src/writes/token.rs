@@ -96,6 +96,7 @@ impl Planner<'_> {
             Ok(()) => MAX_VALIDITY,
             Err(denied) => self.own_token_limit(&name, &subject, denied)?,
         };
+        self.check_not_replaced()?;
         let validity = expires_in.unwrap_or_else(|| DEFAULT_VALIDITY.min(max));
         check_validity(validity, max)?;
         let rules = rules.or_else(|| self.own_rules());

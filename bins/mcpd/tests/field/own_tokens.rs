@@ -156,6 +156,13 @@ async fn own_tokens_are_bounded_in_name_time_and_number() {
     rotate(&mcpd, &old, "alice-old", json!({})).await.refused(StatusCode::BAD_REQUEST, replaced);
     make(&mcpd, &old, "alice", "alice-new", json!({})).await.refused(StatusCode::BAD_REQUEST, replaced);
 
+    // Nor does that of an administrator, which takes no rule of one's own.
+    mcpd.user("root", Some("admin")).await;
+    let old = make(&mcpd, &admin, "root", "root-old", json!({})).await.secret();
+    rotate(&mcpd, &admin, "root-old", json!({"grace": "1h"})).await.secret();
+    rotate(&mcpd, &old, "root-old", json!({})).await.refused(StatusCode::BAD_REQUEST, replaced);
+    make(&mcpd, &old, "alice", "alice-x", json!({})).await.refused(StatusCode::BAD_REQUEST, replaced);
+
     // Tokens that expire at once count too.
     let mut refused = None;
     for number in 0..64 {
