@@ -50,6 +50,8 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(45);
 const MAX_CONNECT: Duration = Duration::from_secs(10);
 /// Tokens that the model may write.
 const MAX_TOKENS: u32 = 16;
+/// An answer that is longer goes on in spite of `MAX_TOKENS`. It is left there, because tokens are charged.
+const MAX_ANSWER: usize = 32 << 10;
 /// What it is asked.
 const PROMPT: &str = "Reply with the word ok.";
 
@@ -363,7 +365,7 @@ impl Sender for Once<'_> {
     }
 }
 
-/// Reads a stream to its end, so that its usage is counted; what comes after the deadline is left.
+/// Reads a stream to its end, so that its usage is counted; what comes after the deadline is left, and what is too long.
 async fn read(
     exchange: &Exchange,
     answer: StreamAnswer,
@@ -379,7 +381,16 @@ async fn read(
         on_end(end);
     });
     let mut body = body.on_content(on_content);
-    let _ = timeout_at(deadline.into(), async { while body.next().await.is_some() {} }).await;
+    let reading = async {
+        let mut length = 0;
+        while let Some(Ok(part)) = body.next().await {
+            length += part.len();
+            if length > MAX_ANSWER {
+                break;
+            }
+        }
+    };
+    let _ = timeout_at(deadline.into(), reading).await;
     drop(body);
     ended.await.unwrap_or(StreamOutcome::Cancelled)
 }
