@@ -124,8 +124,8 @@ impl Rates {
             let seconds = seconds(first, last);
             for (id, llm) in &last.llms {
                 let Some(sums) = sums.get_mut(id) else { continue };
-                sums.running += llm.counts.running;
-                sums.streams += llm.counts.streams;
+                sums.running = sums.running.saturating_add(llm.counts.running);
+                sums.streams = sums.streams.saturating_add(llm.counts.streams);
                 if seconds > 0.0 {
                     // One that the first answer has not was made since then.
                     let before = first.llms.get(id).map(|llm| llm.counts).unwrap_or_default();
@@ -180,10 +180,11 @@ impl Sums {
         self.requests += float(window.requests) / seconds;
         self.input_tokens += float(window.input_tokens) / seconds;
         self.output_tokens += float(window.output_tokens) / seconds;
-        self.window.failures += window.failures;
-        self.window.fallbacks += window.fallbacks;
-        self.window.first_tokens += window.first_tokens;
-        self.window.first_token_micros += window.first_token_micros;
+        self.window.failures = self.window.failures.saturating_add(window.failures);
+        self.window.fallbacks = self.window.fallbacks.saturating_add(window.fallbacks);
+        self.window.first_tokens = self.window.first_tokens.saturating_add(window.first_tokens);
+        self.window.first_token_micros =
+            self.window.first_token_micros.saturating_add(window.first_token_micros);
     }
 
     fn rates(self, llm: &LlmActivity) -> LlmRates {
