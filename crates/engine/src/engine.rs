@@ -165,9 +165,15 @@ impl Engine {
         self.commands.is_closed()
     }
 
-    /// Its status now.
+    /// Its status now, without what it holds of the machine's memory.
     pub fn status(&self) -> EngineStatus {
-        let mut status = self.status.borrow().clone();
+        self.status.borrow().clone()
+    }
+
+    /// Its status now, with the main memory that it holds. Reads about every process of the machine, so it is for people who look,
+    /// and not for requests.
+    pub fn measured_status(&self) -> EngineStatus {
+        let mut status = self.status();
         status.resident_bytes = status.pid.and_then(process_group::resident_bytes);
         status
     }

@@ -154,7 +154,7 @@ async fn waiters_share_one_start_that_a_completion_proves_ready() {
     }
     assert_eq!(world.starts().len(), 1);
     until("all are counted", || engine.status().in_flight == 20).await;
-    let status = engine.status();
+    let status = engine.measured_status();
     assert_eq!((status.state, status.starts, status.pid), (EngineState::Ready, 1, Some(world.starts()[0])));
     assert!(status.resident_bytes.is_some_and(|bytes| bytes > 0));
     let key = guards[0].endpoint().api_key.expose_secret().to_owned();

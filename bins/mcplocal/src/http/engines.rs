@@ -56,7 +56,7 @@ pub async fn start(
     let ready = engine.start(Instant::now() + provider.wait_timeout()).await;
     provider.count_start(&app.metrics, ready.is_ok());
     match ready {
-        Ok(()) => Ok(Json(engine.status())),
+        Ok(()) => Ok(Json(engine.measured_status())),
         Err(error) => {
             let http = LocalHttpError::new(
                 StatusCode::BAD_GATEWAY,
@@ -79,7 +79,7 @@ pub async fn stop(
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
     let (engine, _) = engine(&app, &name)?;
     engine.stop().await;
-    Ok(Json(engine.status()))
+    Ok(Json(engine.measured_status()))
 }
 
 /// Which log, and whether to follow it.

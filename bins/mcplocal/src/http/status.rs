@@ -109,7 +109,7 @@ fn breaker(report: &BreakerReport) -> BreakerStatus {
 async fn provider(local: &LocalProvider, arbiter: &Arbiter) -> ProviderStatus {
     let provider = &local.config;
     let totals = local.meter.totals();
-    let mut engine = local.engine.as_ref().map(|engine| engine.status());
+    let mut engine = local.engine.as_ref().map(|engine| engine.measured_status());
     if let Some(engine) = &mut engine {
         engine.gpu_bytes = arbiter.held_by(engine).await;
     }
