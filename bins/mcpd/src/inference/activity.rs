@@ -63,9 +63,7 @@ impl LlmActivities {
 
     /// A request goes to an Llm.
     pub fn begin(&self, llm: &Id, is_stream: bool) -> RunningRequest {
-        let known = self.llms().get(llm).cloned();
-        // The first request alone makes a copy of the id.
-        let counters = known.unwrap_or_else(|| Arc::clone(self.llms().entry(llm.clone()).or_default()));
+        let counters = Arc::clone(self.llms().entry(llm.clone()).or_default());
         counters.running.fetch_add(1, Relaxed);
         counters.streams.fetch_add(u64::from(is_stream), Relaxed);
         RunningRequest { counters, is_stream, streamed: Arc::default() }
