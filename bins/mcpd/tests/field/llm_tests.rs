@@ -117,6 +117,20 @@ async fn model_that_answers_is_shown_step_by_step_and_counts_as_usage() {
 }
 
 #[tokio::test]
+async fn answer_that_ignores_the_number_of_tokens_is_left() {
+    let (mcpd, provider) = (with_secret().await, ModelServer::start().await);
+    provider.set_default(Reply::text(&"word ".repeat(5_000)));
+    mcpd.apply(json!([llm(&provider.base_url())])).await;
+    test(&mcpd, &mcpd.admin(), "gpt").await;
+    let usage = async || {
+        let page = mcpd.get("/api/v1/usage", &mcpd.admin()).await.json::<Value>().await.unwrap();
+        (page["totals"]["requests"] == 1).then(|| page["totals"]["outputTokens"].as_u64().unwrap())
+    };
+    let tokens = eventually("the test is usage", usage).await;
+    assert!(tokens > 0 && tokens < 2_500, "{tokens}");
+}
+
+#[tokio::test]
 async fn servers_that_cannot_be_reached_are_named_with_the_way_out() {
     let mcpd = with_secret().await;
     let [step, reason, hint] = found(&mcpd, "http://no-such-host.invalid/v1").await;
@@ -442,7 +456,7 @@ async fn limits_count_tests_as_requests() {
     let body: Value = answer.json().await.unwrap();
     assert_eq!(body["error"]["code"], "rate_limit_exceeded", "{body}");
     assert_eq!(provider.inferences().len(), 2);
-    eventually("what was reserved of the second is given back", async || {
+    eventually("the reservation at the second Limit is released", async || {
         let status: Value = mcpd.get("/api/v1/limits/few/status", &mcpd.admin()).await.json().await.unwrap();
         (status["counters"][0]["used"] == 2).then_some(())
     })
