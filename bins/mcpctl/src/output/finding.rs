@@ -6,7 +6,7 @@ use super::{
 };
 use crate::failure::Failure;
 
-/// Where texts begin: after the word that says how a check ended.
+/// The column at which texts begin, after the word for the result of a check.
 const INDENT: &str = "     ";
 
 /// Prints what a check found.

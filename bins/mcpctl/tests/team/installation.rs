@@ -201,7 +201,7 @@ impl Installation {
         all.flat_map(|(document, blocks)| blocks.iter().map(move |block| (*document, block))).collect()
     }
 
-    /// Runs a script as it stands in a document; it has to succeed.
+    /// Runs a script of a document unchanged; it has to succeed.
     pub async fn run(&self, place: Place, script: &str) -> String {
         let (success, output) = self.attempt(place, script).await;
         assert!(

@@ -26,7 +26,7 @@ pub struct Seen {
 }
 
 impl LlmHealth {
-    /// Notes how a request ended. What the caller caused says nothing about the Llm.
+    /// Records how a request ended. An end that the caller caused is no failure of the Llm.
     pub fn note(&self, llm: &Id, outcome: &str, status: u16, at: Timestamp) {
         let mut all = self.all();
         let seen = all.entry(llm.clone()).or_default();

@@ -93,7 +93,7 @@ async fn activity_shows_the_llms_that_a_caller_may_view() {
     let rules = |verb: &str| json!([{"kinds": ["llms"], "verbs": [verb], "names": ["gpt"]}]);
     assert_eq!(names(&mcpd.user_with_rules("eve", rules("view")).await).await, ["gpt"]);
     assert!(names(&mcpd.user_with_rules("mallory", rules("run")).await).await.is_empty());
-    assert!(names(&mcpd.user("nobody", None).await).await.is_empty());
+    assert!(names(&mcpd.user("carol", None).await).await.is_empty());
     assert_eq!(mcpd.get("/api/v1/llm-activity", "").await.status(), 401);
     assert_eq!(mcpd.get("/api/v1/llm-activity?llm=gpt", &world.alice).await.status(), 400);
 }
