@@ -3,7 +3,7 @@
 
 use mcpctl_api::{Id, agent::FailoverOutcome};
 use mcpctl_journal::{CallerKind, ChainHead, JournalEntry, Line, Served, TokenCount};
-use mcpctl_testkit::daemons::Mcpd;
+use mcpctl_testkit::daemons::{Mcpd, eventually};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -302,6 +302,14 @@ async fn proof_confirms_one_line_of_what_it_is_about() {
             if confirmed { "primary: connect".to_owned() } else { format!("not confirmed, {expected}; ") };
         assert!(reason.starts_with(&begin), "{what}: {reason}");
     }
+    // Each proof counts in Alice's usage, and no lease that Bob hands over.
+    let counted = async || {
+        let usage: Value = mcpd.get("/api/v1/usage?by=user", &mcpd.admin()).await.json().await.unwrap();
+        let of_alice =
+            usage["items"].as_array().unwrap().iter().find(|item| item["principal"] == "User alice");
+        of_alice.filter(|_| usage["complete"] == true).map(|item| item["fallbacks"].clone())
+    };
+    assert_eq!(eventually("all rows are counted", counted).await, 3);
 }
 
 #[tokio::test]
