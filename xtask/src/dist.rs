@@ -149,10 +149,9 @@ fn archive(programs: &Path, out: &Path) -> Result<()> {
     for unit in ["mcpd.service", "mcplocal.service", "mcpd.sysusers"] {
         copy(root.join("packaging/systemd").join(unit), &format!("systemd/{unit}"))?;
     }
-    for entry in fs::read_dir(root.join("docs"))? {
-        let path = entry?.path();
-        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        copy(path, &format!("docs/{file}"))?;
+    let documents = output(Command::new("git").args(["ls-files", "docs"]).current_dir(&root))?;
+    for file in documents.lines() {
+        copy(root.join(file), file)?;
     }
     tar(&out.join(format!("{name}.tar.gz")), out, &["--gzip", "--owner=0", "--group=0", &name])?;
     fs::remove_dir_all(&folder).context("the archive's folder")

@@ -1,6 +1,6 @@
 //! The probe: may this caller see this Llm now? One HEAD request with the caller's own bearer.
 //!
-//! Bounds of docs/contract.md: no redirects, no proxies of the environment, 300 ms to connect, 1 s in all, never cached, a
+//! Bounds of docs/reference/contract.md: no redirects, no proxies of the environment, 300 ms to connect, 1 s in all, never cached, a
 //! response head of at most 16 KiB. Each probe has a connection of its own, which is closed after it, so that the probe sees
 //! all that the server sends: a response that is malformed, or that mcpd would not send, is an error ([`shape`]). That keeps
 //! portals and wrong addresses from passing for mcpd. It proves nothing: a program at mcpd's address can imitate mcpd. What proves

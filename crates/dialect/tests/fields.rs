@@ -2,7 +2,7 @@
 //! `PATH = VALUE => UPSTREAM: what`, about `CALLER.base.json` with that value at that path (`[+]` appends to a list).
 //!
 //! - `carried`: the upstream's request is another one than without the field;
-//! - `left out`: it is the same one. These are the hints that `docs/contract.md` lists, explicit defaults, and what the
+//! - `left out`: it is the same one. These are the hints that `docs/reference/contract.md` lists, explicit defaults, and what the
 //!   base has already;
 //! - `answer`: the same, but the caller's answer is another one;
 //! - `refused`: with 400. It names the field, or a part of it or what it is part of.

@@ -117,7 +117,7 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// How long a running answer may rely on a verdict that names no time (docs/contract.md).
+    /// How long a running answer may rely on a verdict that names no time (docs/reference/contract.md).
     pub const HOLDS: Duration = Duration::from_secs(15);
 
     /// What a status alone allows.

@@ -1,5 +1,5 @@
 //! Failure classes, and what each allows: retries, and failover to a local provider. The table is that of
-//! `docs/contract.md`, "Failure classes".
+//! `docs/reference/contract.md`, "Failure classes".
 
 use std::{fmt, str::FromStr};
 
@@ -151,7 +151,7 @@ impl fmt::Display for FailureClass {
 mod tests {
     use super::*;
 
-    /// `docs/contract.md`, "Failure classes", line by line: the word, retries, fails over by default, and where named.
+    /// `docs/reference/contract.md`, "Failure classes", line by line: the word, retries, fails over by default, and where named.
     const TABLE: [(FailureClass, &str, RetryRule, bool, bool); 13] = [
         (FailureClass::Connect, "connect", RetryRule::Once, true, true),
         (FailureClass::NoResponse, "no_response", RetryRule::Never, true, true),

@@ -9,7 +9,7 @@ use std::{
 /// Requests and retries of the last [`RetryBudget::WINDOW`], for one Llm.
 ///
 /// Retries may be at most a fifth of the requests; two are always allowed, so that a quiet Llm has some
-/// (`docs/contract.md`).
+/// (`docs/reference/contract.md`).
 #[derive(Debug, Default)]
 pub struct RetryBudget(Mutex<Recent>);
 

@@ -1,4 +1,4 @@
-//! Retries an attempt on the same upstream, as the table of `docs/contract.md` allows for each failure class.
+//! Retries an attempt on the same upstream, as the table of `docs/reference/contract.md` allows for each failure class.
 
 use std::time::{Duration, Instant};
 

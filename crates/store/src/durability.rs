@@ -1,4 +1,4 @@
-//! What an acknowledged transaction survives; `docs/durability.md` has it for operators.
+//! What an acknowledged transaction survives; `docs/explanation/durability.md` has it for operators.
 
 use serde::Deserialize;
 

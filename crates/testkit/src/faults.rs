@@ -43,7 +43,7 @@ pub enum EndKind {
 
 use EndKind::{Answer, Broken, Error};
 
-/// Classes that lead to a fallback, as `docs/contract.md` lists them.
+/// Classes that lead to a fallback, as `docs/reference/contract.md` lists them.
 const FAILS_OVER: [&str; 7] = [
     "connect",
     "no_response",

@@ -35,7 +35,7 @@ use crate::{
     screen::Screen,
 };
 
-/// How many start-up events are held at most (`docs/contract.md`). Comments are not events.
+/// How many start-up events are held at most (`docs/reference/contract.md`). Comments are not events.
 const MAX_HELD_EVENTS: usize = 64;
 /// How many events are held at most, comments and blank lines included.
 const MAX_HELD_FRAMES: usize = 4096;
@@ -49,7 +49,7 @@ const MAX_REDIRECT_BYTES: usize = 300;
 /// Makes one attempt. Dropping the future, or later the answer, cancels the request at the upstream at once.
 ///
 /// # Errors
-/// A [`Failure`] of the class that the table of `docs/contract.md` gives. Where the table leaves room: a body or stream that is
+/// A [`Failure`] of the class that the table of `docs/reference/contract.md` gives. Where the table leaves room: a body or stream that is
 /// cut, ends early or cannot be read after the response head and before its first content is `server_error`, because nothing was
 /// delivered and the server was reachable; a whole answer that exceeds its limit is `rejected`, because a retry would give the
 /// same.

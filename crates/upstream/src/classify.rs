@@ -1,4 +1,4 @@
-//! Classifies error answers: the table of `docs/contract.md` as a pure function. An answer that no row names is `rejected`, which
+//! Classifies error answers: the table of `docs/reference/contract.md` as a pure function. An answer that no row names is `rejected`, which
 //! never fails over.
 
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,5 @@
 //! One attempt at one model server: sends the request, classifies a failure, forwards the stream. The classes of failures are
-//! those of `docs/contract.md`. Retries, failover and accounting are decided elsewhere; nothing here tries twice.
+//! those of `docs/reference/contract.md`. Retries, failover and accounting are decided elsewhere; nothing here tries twice.
 
 mod addresses;
 mod answer;

@@ -108,7 +108,7 @@ fn hex(digit: u8) -> char {
     char::from_digit(digit.into(), 16).unwrap_or('0').to_ascii_uppercase()
 }
 
-/// The timeouts of one attempt (`docs/contract.md`). Zero expires at once; it never means "no timeout".
+/// The timeouts of one attempt (`docs/reference/contract.md`). Zero expires at once; it never means "no timeout".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptTimeouts {
     /// DNS, TCP and TLS together.

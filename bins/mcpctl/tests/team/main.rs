@@ -1,4 +1,4 @@
-//! A team's first month, by the commands of `docs/team.md` and `docs/backup.md` as they are printed there: real programs, SQLite and
+//! A team's first month, by the commands of `docs/how-to/team.md` and `docs/how-to/backup.md` as they are printed there: real programs, SQLite and
 //! PostgreSQL, TLS of a private authority. After each step its effect is checked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::installation::{Installation, Place};
 
-const TEAM: &str = "docs/team.md";
-const BACKUP: &str = "docs/backup.md";
+const TEAM: &str = "docs/how-to/team.md";
+const BACKUP: &str = "docs/how-to/backup.md";
 const GROUPS: [&str; 5] = ["web", "data", "research", "support", "platform"];
 const DAILY_BUDGET: &str = "the Limit `person-daily` allows 5 USD per day";
 

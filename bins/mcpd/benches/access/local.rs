@@ -13,7 +13,7 @@ use reqwest::{Response, StatusCode};
 use crate::table::Table;
 
 const STREAMS: usize = 200;
-/// Callers at a time: an agent follows the feeds of 64 (docs/limits.md).
+/// Callers at a time: an agent follows the feeds of 64 (docs/reference/limits.md).
 const CALLERS: usize = 50;
 
 /// A deployment whose primary fails.

@@ -134,6 +134,6 @@ fn warn(restoration: &Restoration) {
     let tokens = if restoration.with_tokens { "tokens, sessions, " } else { "" };
     output::note(format_args!(
         "warning: what was changed after {at:.0} is undone: {tokens}passwords, rights and keys that were revoked since are valid again\n\
-         hint: revoke them again; after `mcpctl admin rotate-keys` since then, run `mcpctl admin rotate-keys --again`; docs/backup.md has the list"
+         hint: revoke them again; after `mcpctl admin rotate-keys` since then, run `mcpctl admin rotate-keys --again`; docs/how-to/backup.md has the list"
     ));
 }

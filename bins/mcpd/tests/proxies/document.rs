@@ -1,4 +1,4 @@
-//! The blocks of `docs/proxies.md`. A test puts its own ports and files in place of those that are printed, and nothing else.
+//! The blocks of `docs/how-to/proxies.md`. A test puts its own ports and files in place of those that are printed, and nothing else.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ pub struct Example(String);
 impl Example {
     /// The block number `at` (from 0) of those in this language.
     pub fn new(language: &str, at: usize) -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/proxies.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/how-to/proxies.md");
         let document = fs::read_to_string(path).expect("the document");
         let opening = format!("```{language}\n");
         let block = document.split(&opening).nth(at + 1).and_then(|rest| rest.split("```").next());

@@ -1,4 +1,4 @@
-//! The examples of `docs/proxies.md`, run as they are printed in front of whole daemons: nginx, HAProxy and Caddy, whichever are installed.
+//! The examples of `docs/how-to/proxies.md`, run as they are printed in front of whole daemons: nginx, HAProxy and Caddy, whichever are installed.
 //!
 //! `cargo xtask test proxies` runs the tests with long silences too.
 #![allow(

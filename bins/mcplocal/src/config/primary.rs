@@ -39,7 +39,7 @@ impl PrimaryTimeouts {
     }
 }
 
-/// The defaults of docs/contract.md.
+/// The defaults of docs/reference/contract.md.
 impl Default for PrimaryTimeouts {
     fn default() -> Self {
         Self {

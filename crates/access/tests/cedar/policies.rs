@@ -1,4 +1,4 @@
-//! The same store as Cedar's entities and policies. Written from the rules of `docs/contract.md`, not from the product's code: it shares
+//! The same store as Cedar's entities and policies. Written from the rules of `docs/reference/contract.md`, not from the product's code: it shares
 //! types of documents with the product and no decision.
 
 use std::collections::{HashMap, HashSet};

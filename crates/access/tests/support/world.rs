@@ -122,7 +122,7 @@ pub fn token_for(world: &Snapshot, name: &str, owner: &str, expires_at: Timestam
     stored(name, Spec::Token(spec), world.revision().0 + 1)
 }
 
-/// A naive implementation of the rules of `docs/contract.md`, without an index.
+/// A naive implementation of the rules of `docs/reference/contract.md`, without an index.
 pub fn oracle(world: &Snapshot, who: &str, verb: Verb, kind: Kind, name: &str) -> bool {
     let subject = user(who);
     let mut subjects = vec![subject.clone()];

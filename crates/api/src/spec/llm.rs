@@ -192,7 +192,7 @@ impl Timeouts {
     pub const MAX: HumanDuration = HumanDuration::from_secs(24 * 60 * 60);
 }
 
-/// The defaults of docs/contract.md.
+/// The defaults of docs/reference/contract.md.
 impl Default for Timeouts {
     fn default() -> Self {
         Self {

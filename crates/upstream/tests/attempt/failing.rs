@@ -1,4 +1,4 @@
-//! Each fault in the table of `docs/contract.md`, and its class.
+//! Each fault in the table of `docs/reference/contract.md`, and its class.
 
 use std::{error::Error, net::Ipv4Addr};
 

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use super::Text;
 
 /// Where the attacks are listed.
-const LIST: &str = "docs/attacks.md";
+const LIST: &str = "docs/reference/attacks.md";
 /// Where the tests of the columns are, after the column of the attack.
 const COLUMNS: [&str; 3] = ["bins/mcpd/", "bins/mcplocal/", "crates/"];
 
@@ -67,8 +67,8 @@ mod tests {
         assert_eq!(
             findings(&[text(LIST, list)], &sources).unwrap(),
             [
-                "docs/attacks.md:3: no test `wire::none` is in `bins/mcplocal/`",
-                "docs/attacks.md:4: the row names no test",
+                "docs/reference/attacks.md:3: no test `wire::none` is in `bins/mcplocal/`",
+                "docs/reference/attacks.md:4: the row names no test",
             ]
         );
     }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::Text;
 
 /// Where the invariants are listed.
-const LIST: &str = "docs/invariants.md";
+const LIST: &str = "docs/reference/invariants.md";
 /// What the last column reads where an invariant is not built yet.
 const PLANNED: &str = "planned";
 
@@ -114,10 +114,10 @@ mod tests {
         assert_eq!(
             findings(&documents, &bad).unwrap(),
             [
-                "a.rs:2: invariant 2 is planned by docs/invariants.md",
-                "a.rs:3: invariant 3 is not in docs/invariants.md",
-                "docs/invariants.md: no test `inv_01_…` proves invariant 1",
-                "docs/invariants.md: `b.rs` has no mark `INVARIANT 1`",
+                "a.rs:2: invariant 2 is planned by docs/reference/invariants.md",
+                "a.rs:3: invariant 3 is not in docs/reference/invariants.md",
+                "docs/reference/invariants.md: no test `inv_01_…` proves invariant 1",
+                "docs/reference/invariants.md: `b.rs` has no mark `INVARIANT 1`",
             ]
         );
     }

@@ -173,7 +173,7 @@ fn installation(report: &mut Report, installed: &Installation) -> Result<(), Fai
         DatabaseKind::Postgres => report.ok("replicas", "PostgreSQL: several mcpd can serve it")?,
         DatabaseKind::Sqlite => report.warn(
             "replicas",
-            "one mcpd on SQLite: while it is down, only agents with an `offlineGrace` answer (docs/outages.md)",
+            "one mcpd on SQLite: while it is down, only agents with an `offlineGrace` answer (docs/explanation/outages.md)",
             None,
         )?,
     }
@@ -182,7 +182,7 @@ fn installation(report: &mut Report, installed: &Installation) -> Result<(), Fai
     } else {
         report.warn(
             "inference",
-            "shares mcpd's address, so that no probe is answered where it fails: `--inference-listen` (docs/outages.md)",
+            "shares mcpd's address, so that no probe is answered where it fails: `--inference-listen` (docs/explanation/outages.md)",
             None,
         )?;
     }

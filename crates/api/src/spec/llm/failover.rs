@@ -39,7 +39,7 @@ impl FailoverVerb {
     }
 }
 
-/// The defaults of docs/contract.md.
+/// The defaults of docs/reference/contract.md.
 impl Default for Failover {
     fn default() -> Self {
         Self { allowed: true, require: FailoverVerb::View, offline_grace: HumanDuration::from_secs(0) }

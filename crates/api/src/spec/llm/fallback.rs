@@ -88,7 +88,7 @@ pub struct Breaker {
     pub open: HumanDuration,
 }
 
-/// The defaults of docs/contract.md.
+/// The defaults of docs/reference/contract.md.
 impl Default for Breaker {
     fn default() -> Self {
         Self { failures: 3, open: HumanDuration::from_secs(10) }
