@@ -73,7 +73,22 @@ pub fn resolve(sources: Sources) -> anyhow::Result<Option<String>> {
             "write postgres://USER:PASSWORD@HOST/DATABASE, or leave it out for SQLite"
         ));
     }
+    // A password with one of these characters ends the host's part early, and would name another server.
+    if !Url::parse(&url).is_ok_and(|url| has_server_where_written(&url)) {
+        bail!(HintedError::with(
+            "the database url cannot be read",
+            "write postgres://USER:PASSWORD@HOST:PORT/DATABASE, and in its password `%2F` for `/`, `%23` for `#`, `%3F` for \
+             `?`, `%40` for `@` and `%25` for `%`"
+        ));
+    }
     Ok(Some(url))
+}
+
+/// Whether no `@` is left behind the host, where a password that is not escaped puts it.
+fn has_server_where_written(url: &Url) -> bool {
+    !url.path().contains('@')
+        && !url.fragment().is_some_and(|fragment| fragment.contains('@'))
+        && !url.query_pairs().any(|(key, _)| key.contains('@'))
 }
 
 fn is_postgres(url: &str) -> bool {
@@ -147,6 +162,21 @@ mod tests {
         let mysql = Sources { environment: Some("mysql://u:s3cret@h/d".to_owned()), ..Sources::default() };
         let error = resolve(mysql).unwrap_err().to_string();
         assert!(error.contains("PostgreSQL") && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn unescaped_password_is_refused_with_the_way_to_escape_it() {
+        for password in ["a/b", "a#b", "a?b", "12/3", "12#3", "12?3"] {
+            let environment = Some(format!("postgres://u:{password}@h/d"));
+            let error = resolve(Sources { environment, ..Sources::default() }).unwrap_err();
+            let error = error.downcast::<HintedError>().unwrap();
+            assert!(!error.to_string().contains(password), "{error}");
+            assert!(error.hint.unwrap().contains("%2F"));
+        }
+        for url in ["postgres://u:a@b@h/d", "postgres://u:a%2Fb@h/d", "postgres:///d?host=/run&user=a@b"] {
+            let environment = Sources { environment: Some(url.to_owned()), ..Sources::default() };
+            assert_eq!(resolve(environment).unwrap().as_deref(), Some(url));
+        }
     }
 
     #[test]
