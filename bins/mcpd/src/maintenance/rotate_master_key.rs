@@ -40,9 +40,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     store.close().await;
     print(&format!("rotated: {rotated} are sealed with master key {new}, which is in {}", file.display()))?;
     output::note(format_args!(
-        "hint: the old key is in {}: it opens backups that were made before; move it to them{}",
-        kept.display(),
-        if config.shared { ", and copy the new one to every other mcpd on this database" } else { "" }
+        "hint: keep a copy of the new key where the backups are not{}; the old one is in {}: it opens backups that were made \
+         before, so move it to where their key is kept",
+        if config.shared { ", and give it to every other mcpd on this database" } else { "" },
+        kept.display()
     ));
     Ok(())
 }
