@@ -137,7 +137,11 @@ async fn main() -> ExitCode {
 
 /// Judges the configuration, and the files that a start reads before it opens the store.
 fn check(args: ServeArgs) -> anyhow::Result<()> {
-    tls::read(args.resolve()?.tls).map(drop)
+    let config = args.resolve()?;
+    let (listen, tls) = (config.listen, tls::read(config.tls)?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    output::note(format_args!("ok: mcpd would serve {scheme}://{listen}"));
+    Ok(())
 }
 
 /// Prints an error in one line, and its hint in another.

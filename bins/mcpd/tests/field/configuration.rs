@@ -16,7 +16,8 @@ fn check_accepts_a_good_file_and_names_the_place_of_an_error() {
         let output = mcpd.output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    assert_eq!(check("listen: 127.0.0.1:0\n"), (Some(0), String::new()));
+    let ok = |scheme| (Some(0), format!("ok: mcpd would serve {scheme}://127.0.0.1:0\n"));
+    assert_eq!(check("listen: 127.0.0.1:0\n"), ok("http"));
     let (code, error) = check("listen: 127.0.0.1:0\nlisten-on: x\n");
     assert_eq!(code, Some(1));
     assert!(error.contains("mcpd.yaml:2:1: unknown field `listen-on`"), "{error}");
@@ -24,9 +25,13 @@ fn check_accepts_a_good_file_and_names_the_place_of_an_error() {
     let (authority, other) = (Authority::new(), Authority::new());
     let (served, stray) = (authority.issue("mcpd", &["localhost"]), other.issue("stray", &["localhost"]));
     let tls = |certificate: &Path, key: &Path| {
-        check(&format!("tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display()))
+        check(&format!(
+            "listen: 127.0.0.1:0\ntls: {{certificate: {}, key: {}}}\n",
+            certificate.display(),
+            key.display()
+        ))
     };
-    assert_eq!(tls(&served.certificate, &served.key), (Some(0), String::new()));
+    assert_eq!(tls(&served.certificate, &served.key), ok("https"));
     let (code, error) = tls(&served.certificate, &stray.key);
     assert!(code == Some(1) && error.contains("is not the one of the certificate in"), "{error}");
     let (code, error) = tls(&dir.path().join("none.pem"), &served.key);
