@@ -6,6 +6,7 @@ mod sso;
 
 use std::{
     io::IsTerminal as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
@@ -80,6 +81,16 @@ pub struct Args {
     no_browser: bool,
 }
 
+/// Warns about a file that others on this machine can read: what is in it may be known to them.
+fn warn_if_readable(path: &Path) {
+    let open = |file: &std::fs::Metadata| file.is_file() && file.mode() & 0o077 != 0;
+    if path.metadata().is_ok_and(|file| open(&file)) {
+        let path = path.display();
+        note!(Tone::Warning, "warning:"; " other users of this machine may read the token in `{path}`");
+        note!("hint: chmod 600 {path}, and rotate the token if they are not trusted with it");
+    }
+}
+
 /// Signs in, and saves the context after the server has confirmed the account.
 pub async fn login(global: &Global, args: Args) -> Outcome {
     check_server(&args.address)?;
@@ -91,7 +102,10 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         ServerKeys::read(&args.address, &options.trust, config.pins_of(&args.address), &args.keys).await?;
     let mut provider = None;
     let token = match (&args.token_file, args.token_stdin) {
-        (Some(path), _) => files::read_file(path)?,
+        (Some(path), _) => {
+            warn_if_readable(path);
+            files::read_file(path)?
+        }
         (None, true) if std::io::stdin().is_terminal() => terminal::ask_secret("Token", false)?,
         (None, true) => files::stdin()?,
         (None, false) => match (&args.exchange, &args.service_account) {

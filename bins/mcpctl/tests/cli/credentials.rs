@@ -1,5 +1,7 @@
 //! Keys and tokens as files, variables and clipboards contain them.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions},
     issuer::ScriptedIssuer,
@@ -80,6 +82,20 @@ async fn pasted_token_works_or_its_mistake_is_reported() {
             }
             assert!(!output.stderr.contains(rest), "{}", output.stderr);
         }
+    }
+}
+
+#[tokio::test]
+async fn token_file_that_others_can_read_is_warned_of() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    let file = shell.path("token");
+    std::fs::write(&file, mcpd.admin()).unwrap();
+    for (mode, warned) in [(0o644, true), (0o640, true), (0o600, false), (0o400, false)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let login = shell.run(&["login", mcpd.url(), "--token-file", "token"]).await;
+        assert_eq!(login.code, 0, "{}", login.stderr);
+        assert_eq!(login.stderr.contains("hint: chmod 600 token"), warned, "{mode:o}: {}", login.stderr);
     }
 }
 
