@@ -79,7 +79,7 @@ impl Cells {
 }
 
 /// The target folder of the test that runs.
-pub(crate) fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
     test.ancestors().find(|folder| folder.ends_with("target")).map(Path::to_owned).expect("the target folder")
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::metadata::{Kind, Metadata, Package};
 
 /// Every crate of `crates/` and its level; programs stand above all of them.
-const LEVELS: [(&str, u8); 20] = [
+const LEVELS: [(&str, u8); 21] = [
     ("mcpctl-api", 0),
     ("mcpctl-dialect", 0),
     ("mcpctl-owner", 0),
@@ -29,19 +29,21 @@ const LEVELS: [(&str, u8); 20] = [
     ("mcpctl-issuer", 3),
     ("mcpctl-relay", 3),
     ("mcpctl-testkit", 3),
+    ("mcpctl-browser", 4),
 ];
 /// Programs, tasks, benchmarks and fuzz targets, which may use every crate.
 const PROGRAMS: [&str; 6] = ["mcpctl-bench", "mcpctl-fuzz", "mcpd", "mcplocal", "mcpctl", "xtask"];
-const PROGRAM_LEVEL: u8 = 4;
+const PROGRAM_LEVEL: u8 = 5;
 /// The demo, which uses what the tasks share.
-const DEMO: (&str, u8) = ("demo", 5);
+const DEMO: (&str, u8) = ("demo", 6);
 
 /// The highest level that decides and does nothing.
 const PURE: u8 = 1;
 /// What such a crate must not reach through normal dependencies.
 const IMPURE: [&str; 4] = ["axum", "reqwest", "sqlx", "tokio"];
 
-const TESTKIT: &str = "mcpctl-testkit";
+/// Tests alone may use these; the second uses the first.
+const FOR_TESTS: [&str; 2] = ["mcpctl-testkit", "mcpctl-browser"];
 
 /// What breaks the levels.
 pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
@@ -52,8 +54,9 @@ pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
             continue;
         };
         for used in metadata.dependencies(member, &[Kind::Normal, Kind::Build]) {
-            if used.name == TESTKIT {
-                findings.push(format!("`{}` uses `{TESTKIT}` outside its tests", member.name));
+            let for_tests = |name: &str| FOR_TESTS.contains(&name);
+            if for_tests(&used.name) && !for_tests(&member.name) {
+                findings.push(format!("`{}` uses `{}` outside its tests", member.name, used.name));
             } else if let Some(other) = self::level(&used.name).filter(|other| *other >= level) {
                 findings.push(format!(
                     "`{}` (level {level}) uses `{}` (level {other}): only lower levels may be used",
@@ -187,12 +190,12 @@ mod tests {
 
     #[test]
     fn the_test_kit_in_a_program_is_found() {
-        for kind in [None, Some("build")] {
-            assert_eq!(
-                found(&[("mcpd", "mcpctl-testkit", kind)]),
-                ["`mcpd` uses `mcpctl-testkit` outside its tests"]
-            );
+        for (kind, name) in
+            [None, Some("build")].into_iter().flat_map(|kind| FOR_TESTS.map(|name| (kind, name)))
+        {
+            assert_eq!(found(&[("mcpd", name, kind)]), [format!("`mcpd` uses `{name}` outside its tests")]);
         }
+        assert!(found(&[("mcpctl-browser", "mcpctl-testkit", None)]).is_empty());
     }
 
     #[test]
