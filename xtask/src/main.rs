@@ -9,6 +9,7 @@ mod figures;
 mod fuzz;
 mod instructions;
 mod model;
+mod programs;
 mod test;
 
 use std::process::ExitCode;

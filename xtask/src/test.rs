@@ -20,6 +20,8 @@ use xtask::{
     printer::Printer,
 };
 
+use crate::programs;
+
 /// Tests of real model servers.
 const REAL: [&str; 4] = ["--package", "mcplocal", "--test", "real"];
 /// Tests of programs and libraries that people use, besides those in every run.
@@ -83,6 +85,10 @@ pub(crate) const OF_LLAMA_SERVER: &str = "llama_server::";
 
 /// Builds the programs, runs the tests, and ends with one line that sums up.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.suite.is_none() {
+        // Before the minutes of a build.
+        programs::install_browser()?;
+    }
     let engines = if args.suite.is_none_or(Suite::starts_programs) {
         // First and once: tests of whole daemons start the programs that this puts into the target folder.
         cargo::build_programs()?;
@@ -93,7 +99,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Engines::default()
     };
     if args.suite.is_none_or(|suite| suite == Suite::Proxies) {
-        for proxy in ["nginx", "haproxy", "caddy"].into_iter().filter(|proxy| !is_installed(proxy)) {
+        for proxy in ["nginx", "haproxy", "caddy"].into_iter().filter(|proxy| !programs::is_installed(proxy))
+        {
             anstream::eprintln!("without tests of {proxy}, which is not installed");
         }
     }
@@ -155,13 +162,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         total.ignored
     );
     verdict
-}
-
-/// Whether a program is on the `PATH`, or where Debian has servers.
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    folders.map(|folder| folder.join(program)).any(|path| path.is_file())
 }
 
 /// Real model servers, and how tests learn where they are.
