@@ -15,6 +15,7 @@ mod edit;
 mod files;
 mod get;
 mod group;
+mod help;
 mod llm;
 mod local;
 mod login;
@@ -103,6 +104,13 @@ enum Command {
     Doctor(doctor::Args),
     /// Print a completion script
     Completion(completion::Args),
+    /// Print man pages
+    Man(help::ManArgs),
+    /// Print the options that every command has
+    Options,
+    /// Print all commands as Markdown
+    #[command(hide = true)]
+    Reference,
     /// Print versions
     Version,
 }
@@ -152,6 +160,9 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Local(args) => local::run(&global, args).await,
         Command::Doctor(args) => doctor::run(&global, args).await,
         Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => help::man(&args),
+        Command::Options => help::options(),
+        Command::Reference => help::reference(),
         Command::Version => version::run(&global).await,
     }
 }

@@ -20,28 +20,27 @@ const CONNECTION: &str = "Connection";
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
     /// Context to use instead of the current one
-    #[arg(long, global = true, help_heading = CONNECTION, env = "MCPCTL_CONTEXT", value_name = "NAME")]
+    #[arg(long, global = true, hide_short_help = true, help_heading = CONNECTION, env = "MCPCTL_CONTEXT", value_name = "NAME")]
     context: Option<String>,
     /// Server to use instead of the context's
-    #[arg(long, global = true, help_heading = CONNECTION, env = "MCPCTL_SERVER", value_name = "URL")]
+    #[arg(long, global = true, hide_short_help = true, help_heading = CONNECTION, env = "MCPCTL_SERVER", value_name = "URL")]
     server: Option<String>,
     /// User that mcpd runs as, where it is on this machine, without TLS, and runs neither as you nor as root
-    #[arg(long, global = true, help_heading = CONNECTION, env = "MCPCTL_SERVER_USER", value_name = "USER")]
+    #[arg(long, global = true, hide_short_help = true, help_heading = CONNECTION, env = "MCPCTL_SERVER_USER", value_name = "USER")]
     server_user: Option<String>,
     /// Private authority that signed mcpd's certificate, instead of those that this machine trusts; `login` keeps it
-    #[arg(long, global = true, help_heading = CONNECTION, env = "MCPCTL_CA", value_name = "FILE", hide_short_help = true)]
+    #[arg(long, global = true, hide_short_help = true, help_heading = CONNECTION, env = "MCPCTL_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Certificate to present to an mcpd that asks for one; `login` keeps it
     #[arg(
         long,
-        global = true, help_heading = CONNECTION,
+        global = true, hide_short_help = true, help_heading = CONNECTION,
         env = "MCPCTL_CLIENT_CERTIFICATE",
-        value_name = "FILE",
-        hide_short_help = true
+        value_name = "FILE"
     )]
     client_certificate: Option<PathBuf>,
     /// Key of that certificate
-    #[arg(long, global = true, help_heading = CONNECTION, env = "MCPCTL_CLIENT_KEY", value_name = "FILE", hide_short_help = true)]
+    #[arg(long, global = true, hide_short_help = true, help_heading = CONNECTION, env = "MCPCTL_CLIENT_KEY", value_name = "FILE")]
     client_key: Option<PathBuf>,
 }
 

@@ -6,13 +6,14 @@ mod output;
 mod agent;
 mod commands;
 mod context;
+mod examples;
 mod failure;
 mod server_keys;
 mod usage;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::{commands::Cli, failure::Failure};
 
@@ -20,9 +21,16 @@ use crate::{commands::Cli, failure::Failure};
 async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if usage::shows_help(&error) => {
+            // Once more, with the examples.
+            match examples::add(Cli::command()).try_get_matches() {
+                Err(shown) if !shown.use_stderr() => shown.exit(),
+                Err(shown) => return usage::report(&shown),
+                Ok(_) => return usage::report(&error),
+            }
+        }
         Err(error) if error.use_stderr() => return usage::report(&error),
-        // Help and version.
-        Err(shown) => shown.exit(),
+        Err(version) => version.exit(),
     };
     let follows = cli.follows();
     let done = tokio::select! {

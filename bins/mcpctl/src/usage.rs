@@ -6,6 +6,11 @@ use clap::error::ErrorKind;
 
 use crate::{failure::Failure, output};
 
+/// Whether the parser prints a help.
+pub fn shows_help(error: &clap::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+}
+
 /// Reports what the parser of the command line found; exit code 2.
 pub fn report(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();

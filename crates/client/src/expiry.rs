@@ -72,7 +72,7 @@ fn renewal(context: &Context, server: &str, has_ended: bool) -> String {
         }
         (false, Some((kind, name))) if !has_ended => {
             let create = format!("mcpctl create token NAME --for {kind}/{name}");
-            format!("{create} | mcpctl login {server} --token-stdin (an administrator can create it for you)")
+            format!("{create} | mcpctl login {server} --stdin (an administrator can create it for you)")
         }
         _ => format!("mcpctl login {server}"),
     }

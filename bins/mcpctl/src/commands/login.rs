@@ -49,14 +49,17 @@ pub struct Args {
     /// Sign in as this user, with a password
     #[arg(long, short)]
     user: Option<String>,
-    /// Read the password from standard input
-    #[arg(long, requires = "user")]
+    /// Read the password, or without --user a token, from standard input
+    #[arg(long, conflicts_with_all = ["token_file", "token_stdin", "password_stdin", "exchange", "sso", "device"])]
+    stdin: bool,
+    /// As --stdin with --user
+    #[arg(long, requires = "user", hide = true)]
     password_stdin: bool,
     /// Read a token from a file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "token_stdin"])]
     token_file: Option<PathBuf>,
-    /// Read a token from standard input
-    #[arg(long, conflicts_with = "user")]
+    /// As --stdin without --user
+    #[arg(long, conflicts_with_all = ["user", "password_stdin"], hide = true)]
     token_stdin: bool,
     #[command(flatten)]
     keys: KeyArgs,
@@ -91,6 +94,18 @@ fn warn_if_readable(path: &Path) {
     }
 }
 
+impl Args {
+    /// Whether a token comes from standard input.
+    fn reads_token(&self) -> bool {
+        self.token_stdin || (self.stdin && self.user.is_none() && !self.password)
+    }
+
+    /// Whether a password does.
+    fn reads_password(&self) -> bool {
+        self.password_stdin || (self.stdin && !self.reads_token())
+    }
+}
+
 /// Signs in, and saves the context after the server has confirmed the account.
 pub async fn login(global: &Global, args: Args) -> Outcome {
     check_server(&args.address)?;
@@ -101,7 +116,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let keys =
         ServerKeys::read(&args.address, &options.trust, config.pins_of(&args.address), &args.keys).await?;
     let mut provider = None;
-    let token = match (&args.token_file, args.token_stdin) {
+    let token = match (&args.token_file, args.reads_token()) {
         (Some(path), _) => {
             warn_if_readable(path);
             files::read_file(path)?
@@ -141,7 +156,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         client_certificate: files.certificate,
         client_key: files.key,
         expires_at: Some(me.expires_at),
-        session: args.token_file.is_none() && !args.token_stdin,
+        session: args.token_file.is_none() && !args.reads_token(),
         provider,
     };
     let before = AgentAccount::now().await;
@@ -221,17 +236,15 @@ async fn with_password(args: &Args, options: &ClientOptions) -> Result<SignedIn,
         None if terminal => dialoguer::Input::new().with_prompt("User").interact_text().map_err(prompt)?,
         None => {
             return Err(Failure::usage("there is no terminal to ask for user and password")
-                .hint("pass --sso, --token-stdin, --token-file FILE, or --user NAME --password-stdin"));
+                .hint("pass --sso, --stdin, --token-file FILE, or --user NAME --stdin"));
         }
     };
-    let password = if args.password_stdin {
+    let password = if args.reads_password() {
         credential::without_line_end(&files::stdin()?).to_owned()
     } else if terminal {
         terminal::ask_secret("Password", false)?
     } else {
-        return Err(
-            Failure::usage("there is no terminal to ask for the password").hint("pass --password-stdin")
-        );
+        return Err(Failure::usage("there is no terminal to ask for the password").hint("pass --stdin"));
     };
     let client = Client::new(args.address.clone(), None, options)?;
     let login = LoginRequest { user, password: SecretValue::new(password) };

@@ -42,8 +42,8 @@ struct Secret {
     /// The key of the value
     key: String,
     /// Read the value from standard input
-    #[arg(long, conflicts_with = "from_file")]
-    from_stdin: bool,
+    #[arg(long, alias = "from-stdin", conflicts_with = "from_file")]
+    stdin: bool,
     /// Read the value from a file
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
@@ -54,9 +54,9 @@ struct Secret {
 
 /// Sets the value.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let What::Secret(Secret { name, key, from_stdin, from_file, skip_check }) = args.what;
+    let What::Secret(Secret { name, key, stdin, from_file, skip_check }) = args.what;
     let client = global.client()?.skipping_check(skip_check);
-    let value = read(from_stdin, from_file.as_deref(), &format!("Value of `{key}` in secrets/{name}"))?;
+    let value = read(stdin, from_file.as_deref(), &format!("Value of `{key}` in secrets/{name}"))?;
     let spec = SecretSpec { data: [(key.clone(), Some(value.clone()))].into(), ..SecretSpec::default() };
     let document = Document {
         id: None,
@@ -78,14 +78,14 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(from_stdin: bool, from_file: Option<&Path>, prompt: &str) -> Result<SecretValue, Failure> {
+fn read(stdin: bool, from_file: Option<&Path>, prompt: &str) -> Result<SecretValue, Failure> {
     let text = match from_file {
         Some(path) => files::read_file(path)?,
-        None if from_stdin => files::stdin()?,
+        None if stdin => files::stdin()?,
         None if std::io::stdin().is_terminal() => terminal::ask_secret(prompt, false)?,
         None => {
             return Err(Failure::usage("there is no terminal to ask for the value")
-                .hint("pass --from-stdin or --from-file FILE"));
+                .hint("pass --stdin or --from-file FILE"));
         }
     };
     Ok(SecretValue::new(credential::without_line_end(&text)))

@@ -74,6 +74,11 @@ pub fn width() -> Option<u16> {
     named.or_else(own).filter(|width| *width >= MIN_WIDTH)
 }
 
+/// Whether standard output shows colours.
+pub fn is_coloured() -> bool {
+    AutoStream::choice(&io::stdout()) != ColorChoice::Never
+}
+
 /// Text in lines of at most so many characters, as far as its words allow; all of it in one without a width.
 pub fn wrap(text: &str, width: Option<u16>) -> Vec<String> {
     let Some(width) = width.map(usize::from) else { return vec![text.to_owned()] };

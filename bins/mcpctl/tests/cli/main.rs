@@ -9,6 +9,7 @@ mod credentials;
 mod doctor;
 mod editing;
 mod encodings;
+mod examples;
 #[cfg(target_os = "linux")]
 mod gpu;
 mod history;

@@ -210,7 +210,7 @@ async fn secret_is_set_without_the_history_of_the_shell() {
     let refused = shell.run(&["set", "secret", "openai", "token"]).await.failed(2);
     assert_eq!(
         refused,
-        "error: there is no terminal to ask for the value\nhint: pass --from-stdin or --from-file FILE\n"
+        "error: there is no terminal to ask for the value\nhint: pass --stdin or --from-file FILE\n"
     );
 }
 

@@ -28,7 +28,7 @@ pub(super) struct User {
     #[arg(long)]
     email: Option<String>,
     /// Read a password for `mcpctl login` from standard input
-    #[arg(long)]
+    #[arg(long = "stdin", alias = "password-stdin")]
     password_stdin: bool,
     /// Put the user into this group; several are possible
     #[arg(long = "group", value_name = "NAME")]
