@@ -340,10 +340,10 @@ mod tests {
     #[test]
     fn every_configuration_of_the_readme_is_good() {
         let readme = include_str!("../../../README.md");
-        let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let blocks = xtask::document::blocks(readme).into_iter();
         // Others are documents for mcpd.
-        let blocks = blocks.filter(|block| block.starts_with("server:"));
-        let parsed: Vec<_> = blocks.map(|block| Config::parse(block).unwrap()).collect();
+        let blocks = blocks.filter(|block| block.language == "yaml" && block.text.starts_with("server:"));
+        let parsed: Vec<_> = blocks.map(|block| Config::parse(&block.text).unwrap()).collect();
         assert_eq!(parsed.iter().map(|config| config.providers.len()).collect::<Vec<_>>(), [1, 3]);
     }
 }

@@ -22,8 +22,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
-
-use crate::document::{self, Block};
+use xtask::document::{self, Block};
 
 /// Runs a command as the present user in place of another one.
 const SUDO: &str = "#!/bin/sh\nshift 2\nexec \"$@\"\n";
@@ -118,7 +117,7 @@ impl Installation {
         installation.pending = documents
             .iter()
             .map(|document| {
-                let blocks = document::blocks(document).into_iter();
+                let blocks = document::blocks_of(document).into_iter();
                 (*document, blocks.filter(|block| block.language == "sh").collect())
             })
             .collect();

@@ -2,7 +2,6 @@
 //! PostgreSQL, TLS of a private authority. After each step its effect is checked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod document;
 mod installation;
 
 use std::{collections::BTreeSet, fmt::Write as _, fs};

@@ -1,6 +1,8 @@
 //! The blocks of `docs/how-to/proxies.md`. A test puts its own ports and files in place of those that are printed, and nothing else.
 
-use std::fs;
+use xtask::document;
+
+const DOCUMENT: &str = "docs/how-to/proxies.md";
 
 /// A block of the document, changed for a test.
 pub struct Example(String);
@@ -8,11 +10,9 @@ pub struct Example(String);
 impl Example {
     /// The block number `at` (from 0) of those in this language.
     pub fn new(language: &str, at: usize) -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/how-to/proxies.md");
-        let document = fs::read_to_string(path).expect("the document");
-        let opening = format!("```{language}\n");
-        let block = document.split(&opening).nth(at + 1).and_then(|rest| rest.split("```").next());
-        Self(block.unwrap_or_else(|| panic!("no block {at} of {language} in {path}")).to_owned())
+        let mut blocks = document::blocks_of(DOCUMENT).into_iter().filter(|block| block.language == language);
+        let block = blocks.nth(at);
+        Self(block.unwrap_or_else(|| panic!("no block {at} of {language} in {DOCUMENT}")).text)
     }
 
     /// Puts `own` in place of what is printed, which has to be there.

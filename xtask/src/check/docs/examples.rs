@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{super::metadata::Metadata, Text};
-use xtask::cargo;
+use xtask::{cargo, document};
 
 /// Where the examples keep mcpd's files; a temporary directory takes its place.
 const MCPD_FILES: &str = "/etc/mcpd";
@@ -49,23 +49,23 @@ pub(super) fn findings(metadata: &Metadata, documents: &[Text]) -> Result<Vec<St
 /// Blocks fenced as `yaml`, and here-documents that end at `YAML` in other blocks.
 fn examples<'a>(document: &'a str, content: &str) -> Vec<Example<'a>> {
     let mut found = Vec::new();
-    let mut open: Option<(Example<'a>, &str)> = None;
-    for (index, line) in content.lines().enumerate() {
-        match &mut open {
-            Some((_, end)) if line.trim() == *end => found.extend(open.take().map(|(example, _)| example)),
-            Some((example, _)) => {
-                example.yaml.push_str(line);
-                example.yaml.push('\n');
-            }
-            None => {
-                let end = if line == "```yaml" {
-                    "```"
-                } else if line.ends_with("<<'YAML'") {
-                    "YAML"
-                } else {
-                    continue;
-                };
-                open = Some((Example { line: index + 2, yaml: String::new(), document }, end));
+    for block in document::blocks(content) {
+        if block.language == "yaml" {
+            found.push(Example { line: block.line, yaml: block.text, document });
+            continue;
+        }
+        let mut open: Option<Example<'a>> = None;
+        for (index, line) in block.text.lines().enumerate() {
+            match &mut open {
+                Some(_) if line.trim() == "YAML" => found.extend(open.take()),
+                Some(example) => {
+                    example.yaml.push_str(line);
+                    example.yaml.push('\n');
+                }
+                None if line.ends_with("<<'YAML'") => {
+                    open = Some(Example { line: block.line + index + 1, yaml: String::new(), document });
+                }
+                None => {}
             }
         }
     }

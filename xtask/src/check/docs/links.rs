@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::Text;
+use xtask::document::prose;
 
 /// Endings of files of the tree. Files that only exist while the product runs (`mcplocal.yaml`) have others.
 const TREE_ENDINGS: [&str; 2] = [".md", ".rs"];
@@ -47,18 +48,6 @@ pub(super) fn named_files(documents: &[Text], sources: &[Text]) -> Vec<String> {
         }
     }
     findings
-}
-
-/// The numbered lines of a document that are not in a fenced block.
-fn prose(content: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut fenced = false;
-    content.lines().enumerate().filter_map(move |(index, line)| {
-        if line.trim_start().starts_with("```") {
-            fenced = !fenced;
-            return None;
-        }
-        (!fenced).then_some((index + 1, line))
-    })
 }
 
 /// The numbered comments of a source file, without code before them.
