@@ -23,7 +23,7 @@ const PACKAGES: [&str; 2] = ["mcpd", "mcpctl"];
 /// Libraries that a program may need of the machine; everything else is in it.
 const MACHINE_LIBRARIES: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
 
-/// The oldest glibc that has everything: that of Debian 12, Ubuntu 22.04 and RHEL 9, as README.md has it.
+/// The oldest glibc that has everything: that of Debian 12, Ubuntu 22.04 and RHEL 9, as docs/how-to/install.md has it.
 const GLIBC: (u32, u32) = (2, 34);
 
 /// What `cargo xtask dist` takes.

@@ -13,7 +13,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-fn cache_dir() -> Result<PathBuf> {
+/// Where what is fetched is kept.
+///
+/// # Errors
+/// Where the environment names no home.
+pub fn cache_dir() -> Result<PathBuf> {
     let from = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     match from("XDG_CACHE_HOME").or_else(|| Some(from("HOME")?.join(".cache"))) {
         Some(cache) => Ok(cache.join("mcpctl")),
@@ -45,7 +49,10 @@ fn named(first: &str, second: &str) -> Option<(PathBuf, PathBuf)> {
 
 /// Fills a directory of the cache once, under a lock; `wanted` describes its content. One that was left half done, or
 /// that something else was wanted of, is made anew.
-fn once(dir: &Path, wanted: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+///
+/// # Errors
+/// Where it cannot be filled.
+pub fn once(dir: &Path, wanted: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = dir.parent().context("the cache directory")?;
     fs::create_dir_all(parent).with_context(|| format!("`{}` cannot be made", parent.display()))?;
     let lock = File::create(dir.with_extension("lock"))?;

@@ -2,6 +2,7 @@
 //! task is a file of its own; nothing here is part of the product.
 
 mod bench;
+mod book;
 mod check;
 mod demo;
 mod dist;
@@ -29,6 +30,8 @@ struct Cli {
 enum Task {
     /// What a request costs, beside a minimal pass-through and other gateways
     Bench(bench::Args),
+    /// The documents as a book in `target/book`; installs mdBook into the cache directory once
+    Book(book::Args),
     /// Formatting, lints, levels, file sizes, licences, generated documents
     Check(check::Args),
     /// See it work: real daemons, a real model, the story step by step
@@ -50,6 +53,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Bench(args) => bench::run(&args),
+        Task::Book(args) => book::run(&args),
         Task::Check(args) => check::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Dist(args) => dist::run(&args),

@@ -336,14 +336,4 @@ mod tests {
             assert_eq!((error.line, error.column), place, "{error}");
         }
     }
-
-    #[test]
-    fn every_configuration_of_the_readme_is_good() {
-        let readme = include_str!("../../../README.md");
-        let blocks = xtask::document::blocks(readme).into_iter();
-        // Others are documents for mcpd.
-        let blocks = blocks.filter(|block| block.language == "yaml" && block.text.starts_with("server:"));
-        let parsed: Vec<_> = blocks.map(|block| Config::parse(&block.text).unwrap()).collect();
-        assert_eq!(parsed.iter().map(|config| config.providers.len()).collect::<Vec<_>>(), [1, 3]);
-    }
 }

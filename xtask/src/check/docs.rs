@@ -29,6 +29,7 @@ pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
     let documents = texts(&root, &["md"])?;
     let sources = texts(&root, &["rs"])?;
     let mut findings = links::findings(&root, &documents);
+    findings.extend(links::unlisted_pages(&documents));
     findings.extend(links::named_files(&documents, &sources));
     findings.extend(invariants::findings(&documents, &sources)?);
     findings.extend(attacks::findings(&documents, &sources)?);

@@ -145,7 +145,7 @@ async fn certificate_is_renewed(team: &mut Installation) {
         team.run(Place::Server, &script.replace("ADDRESS", team.url().trim_start_matches("https://"))).await
     };
     let (daemon, before) = (team.read("mcpd.pid"), served(team).await);
-    let commands = document::blocks(TEAM);
+    let commands = xtask::document::blocks_of(TEAM);
     let commands =
         commands.iter().filter(|block| block.heading == "The certificate (server)").nth(1).unwrap();
     team.run(Place::Server, &commands.text).await;
@@ -163,7 +163,7 @@ async fn each_week(team: &mut Installation) {
 async fn nightly_backup(team: &mut Installation) -> Vec<Value> {
     let backed_up = everything(team).await;
     team.follow(BACKUP, "A nightly backup", Place::Server).await;
-    let units = document::blocks(BACKUP);
+    let units = xtask::document::blocks_of(BACKUP);
     let service = units.iter().find(|block| block.text.contains("mcpd-backup.service")).unwrap();
     for command in service.text.lines().filter_map(|line| line.strip_prefix("ExecStart=")) {
         team.run(Place::Server, &command.replace("%%", "%").replace("*.backup", "'*.backup'")).await;

@@ -8,6 +8,11 @@ use xtask::document::prose;
 /// Endings of files of the tree. Files that only exist while the product runs (`mcplocal.yaml`) have others.
 const TREE_ENDINGS: [&str; 2] = [".md", ".rs"];
 
+/// Where the pages of the book are.
+const BOOK: &str = "docs/";
+/// The book's table of contents.
+const CONTENTS: &str = "docs/SUMMARY.md";
+
 /// Links to files or headings that do not exist.
 pub(super) fn findings(root: &Path, documents: &[Text]) -> Vec<String> {
     let mut findings = Vec::new();
@@ -17,7 +22,10 @@ pub(super) fn findings(root: &Path, documents: &[Text]) -> Vec<String> {
                 let (file, heading) = target.split_once('#').unwrap_or((target, ""));
                 let path = if file.is_empty() { document.path.clone() } else { beside(&document.path, file) };
                 let at = format!("{}:{number}", document.path);
-                if !root.join(&path).exists() {
+                if is_page(&document.path) && !path.starts_with(BOOK) {
+                    findings
+                        .push(format!("{at}: `{target}` leads out of the book: name the file in backquotes"));
+                } else if !root.join(&path).exists() {
                     findings.push(format!("{at}: `{target}` leads to no file"));
                 } else if let Some(linked) = documents.iter().find(|linked| linked.path == path)
                     && !heading.is_empty()
@@ -29,6 +37,24 @@ pub(super) fn findings(root: &Path, documents: &[Text]) -> Vec<String> {
         }
     }
     findings
+}
+
+/// Pages that the book's table of contents does not have, so that they would not be in the book.
+pub(super) fn unlisted_pages(documents: &[Text]) -> Vec<String> {
+    let contents = documents.iter().find(|document| document.path == CONTENTS);
+    let listed: Vec<String> = contents
+        .into_iter()
+        .flat_map(|contents| prose(&contents.content))
+        .flat_map(|(_, line)| targets(line))
+        .map(|target| beside(CONTENTS, target))
+        .collect();
+    let pages = documents.iter().filter(|document| is_page(&document.path) && document.path != CONTENTS);
+    let unlisted = pages.filter(|page| !listed.contains(&page.path));
+    unlisted.map(|page| format!("{}: the page is not in {CONTENTS}", page.path)).collect()
+}
+
+fn is_page(path: &str) -> bool {
+    path.starts_with(BOOK)
 }
 
 /// Files that comments of the sources, or documents, name and that do not exist.
@@ -115,18 +141,33 @@ mod tests {
     fn links_lead_to_files_and_headings() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("docs")).unwrap();
-        for file in ["README.md", "docs/limits.md"] {
+        for file in ["README.md", "docs/limits.md", "docs/other.md"] {
             std::fs::write(root.path().join(file), "").unwrap();
         }
         let readme = "[a](docs/limits.md) [b](docs/limits.md#the-2-limits) [c](#use-it)\n# Use it\n[web](https://x.example/y) `[a](0)`";
-        let limits = "# The 2 limits!\n[back](../README.md#use-it)\n```\n[code](nowhere.md)\n```\n";
+        let limits = "# The 2 limits!\n[on](other.md)\n```\n[code](nowhere.md)\n```\n";
         let documents = [text("README.md", readme), text("docs/limits.md", limits)];
         assert_eq!(findings(root.path(), &documents), [""; 0]);
-        let broken = [text("README.md", "\n[a](docs/none.md) [b](#nothing)")];
+        let broken = [
+            text("README.md", "\n[a](docs/none.md) [b](#nothing)"),
+            text("docs/limits.md", "[back](../README.md#use-it)"),
+        ];
         assert_eq!(
             findings(root.path(), &broken),
-            ["README.md:2: `docs/none.md` leads to no file", "README.md:2: `#nothing` leads to no heading"]
+            [
+                "README.md:2: `docs/none.md` leads to no file",
+                "README.md:2: `#nothing` leads to no heading",
+                "docs/limits.md:1: `../README.md#use-it` leads out of the book: name the file in backquotes",
+            ]
         );
+    }
+
+    #[test]
+    fn pages_outside_of_the_contents_are_found() {
+        let contents = text("docs/SUMMARY.md", "# Summary\n- [A](a.md)\n    - [B](b/c.md)\n");
+        let pages = ["docs/a.md", "docs/b/c.md", "docs/d.md", "README.md"].map(|path| text(path, ""));
+        let documents: Vec<_> = pages.into_iter().chain([contents]).collect();
+        assert_eq!(unlisted_pages(&documents), ["docs/d.md: the page is not in docs/SUMMARY.md"]);
     }
 
     #[test]
