@@ -87,6 +87,7 @@ fn decide() -> Box<dyn FnMut()> {
             session: false,
             origin: None,
             rotated_from: None,
+            begun_with: None,
             prefix: None,
             issued_by: Vec::new(),
             rules: None,

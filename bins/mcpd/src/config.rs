@@ -107,6 +107,7 @@ struct File {
     log_format: Option<String>,
     log: Option<String>,
     telemetry: TelemetryConfig,
+    console: Option<bool>,
     trusted_proxies: TrustedProxies,
     upstream_addresses: UpstreamAddresses,
     oidc: OidcEntries,
@@ -145,6 +146,8 @@ pub struct Config {
     pub otlp: Option<OtlpUrl>,
     /// The collector of the file.
     pub telemetry: TelemetryConfig,
+    /// Whether mcpd serves the console.
+    pub console: bool,
     /// Reverse proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
     /// Where Llms may point.
@@ -219,6 +222,7 @@ impl ServeArgs {
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             otlp: self.otlp,
             telemetry: file.telemetry,
+            console: file.console.unwrap_or(true),
             trusted_proxies: file.trusted_proxies,
             upstream_addresses: file.upstream_addresses,
             oidc: file.oidc.resolve()?,

@@ -338,6 +338,7 @@ mod tests {
             origin: None,
             issued_by: Vec::new(),
             rotated_from: None,
+            begun_with: None,
             prefix: None,
         };
         let hash = Some(Confidential::TokenHash(BEARER));

@@ -7,6 +7,7 @@ mod auth;
 mod authentication;
 mod body;
 mod capture;
+mod console;
 mod domain_errors;
 pub mod error;
 mod exchange;
@@ -67,7 +68,12 @@ pub fn inference() -> Router<Arc<App>> {
     router(inference_routes())
 }
 
-fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
+/// The console.
+pub fn console() -> Router<Arc<App>> {
+    router(console::routes())
+}
+
+fn router(routes: impl IntoIterator<Item = (&'static str, MethodRouter<Arc<App>>)>) -> Router<Arc<App>> {
     routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods))
 }
 
@@ -197,7 +203,8 @@ impl HttpError {
         let kinds: Vec<String> =
             Kind::RESOURCES.into_iter().map(|kind| format!("/api/v1/{}", kind.plural())).collect();
         // What any kind would match hides what was meant.
-        let routes = trace::ROUTES.iter().copied().filter(|route| !route.starts_with("/api/v1/{kind}"));
+        let is_api = |route: &&str| !route.starts_with("/api/v1/{kind}") && !route.starts_with("/console");
+        let routes = trace::ROUTES.iter().copied().filter(is_api);
         let addresses: Vec<&str> = routes.chain(kinds.iter().map(String::as_str)).collect();
         Self::new(
             StatusCode::NOT_FOUND,
@@ -276,7 +283,10 @@ mod tests {
         let (management, inference, health) = (management_routes(), inference_routes(), health_routes());
         let served: BTreeSet<String> =
             management.iter().chain(&inference).chain(&health).map(|(path, _)| (*path).to_owned()).collect();
-        assert_eq!(served, trace::ROUTES.map(str::to_owned).into_iter().collect());
+        // Pages are for people, so the document of the API does not list them.
+        let pages = console::routes().into_iter().map(|(path, _)| path.to_owned());
+        let named: BTreeSet<String> = served.iter().cloned().chain(pages).collect();
+        assert_eq!(named, trace::ROUTES.map(str::to_owned).into_iter().collect());
         let documented: BTreeSet<_> =
             openapi().paths.paths.into_keys().map(|path| served_path(&path)).collect();
         assert_eq!(served, documented);

@@ -304,6 +304,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         facts: InstallationFacts {
             shared: config.shared,
             inference_listener: config.inference_listen.is_some(),
+            console: config.console,
             tls,
         },
         draining: draining.clone(),
@@ -323,7 +324,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let runtimes = Runtimes::start(http::workload).context("the threads for inference")?;
     let guard = |address| Guard::new(address, config.public_host.clone(), &config.allowed_origins);
     let guarded = guard(config.listen);
-    let management = http::management();
+    let management =
+        if config.console { http::management().merge(http::console()) } else { http::management() };
     let mut servers = tokio::task::JoinSet::new();
     match inference_listener {
         Some((address, inference_listener)) => {

@@ -1,4 +1,4 @@
-//! Begins the session of a user with a password.
+//! Begins the session of a user with a password, or with a token.
 
 use std::time::Instant;
 
@@ -7,12 +7,13 @@ use mcpctl_api::{
     question::IssuedToken,
     spec::{SecretValue, Subject, SubjectKind},
 };
-use mcpctl_secret::password;
+use mcpctl_secret::{password, token::TokenHash};
 use mcpctl_store::Author;
 use secrecy::SecretString;
 
 use crate::{
     app::App,
+    caller::{AuthenticationError, Caller},
     clock,
     commit::{self, Locking, Proposal},
     issuance::{self, IssueError, NewCredential},
@@ -20,7 +21,7 @@ use crate::{
     writers::Lane,
     writes::{
         Plan,
-        session::{self, NewSession, SessionRefusal},
+        session::{self, NewSession, SessionRefusal, TokenSession, TokenSessionRefusal},
     },
 };
 
@@ -73,6 +74,63 @@ pub async fn begin(
     };
     let plan = commit::run(&app.store, Locking::AfterLosses, Login { app, session: login }).await?;
     new.issued(&plan)
+}
+
+/// Why a token begins no session.
+pub type TokenLoginError = IssueError<TokenSessionRefusal>;
+
+impl From<TokenSessionRefusal> for TokenLoginError {
+    fn from(refusal: TokenSessionRefusal) -> Self {
+        Self::Denied(refusal)
+    }
+}
+
+impl From<AuthenticationError> for TokenLoginError {
+    fn from(error: AuthenticationError) -> Self {
+        match error {
+            AuthenticationError::Rejected(rejected) => Self::Denied(rejected.into()),
+            AuthenticationError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Begins a session with a token of the user.
+///
+/// # Errors
+/// When the token is not valid or begins no session, or the store fails.
+pub async fn begin_with_token(app: &App, bearer: TokenHash) -> Result<IssuedToken, TokenLoginError> {
+    // Before the turn: only the owner of a valid token waits for one.
+    let caller = app.authenticate(bearer).await?;
+    let _admission = app.writers.admit(&caller.principal.id, Instant::now()).map_err(NotChecked::Busy)?;
+    let _turn = app.writers.turn(Lane::Ordinary).await;
+    let new = NewCredential::mint("session")?;
+    let session = TokenSession {
+        session: new.name.clone(),
+        hash: new.minted.hash(),
+        max_sessions: app.logins.max_sessions(),
+    };
+    let login = TokenLogin { app, caller, session };
+    let plan = commit::run(&app.store, Locking::AfterLosses, login).await?;
+    new.issued(&plan)
+}
+
+/// The login of the owner of a token.
+struct TokenLogin<'a> {
+    app: &'a App,
+    caller: Caller,
+    session: TokenSession,
+}
+
+impl Proposal for TokenLogin<'_> {
+    type Error = TokenLoginError;
+
+    async fn plan(&mut self) -> Result<(Plan, Author), TokenLoginError> {
+        // The token may have been revoked meanwhile.
+        let Caller { principal, snapshot, .. } = self.app.authenticate(self.caller.bearer()).await?;
+        let plan = session::begin_with_token(&snapshot, &principal, &self.session, clock::now())?;
+        let author = issuance::author(&principal.subject, &principal.id, &plan);
+        Ok((plan, author))
+    }
 }
 
 /// The login of a verified user.

@@ -47,6 +47,7 @@ fn token(owner: &Stored, at: usize) -> Arc<Stored> {
         session: false,
         origin: None,
         rotated_from: None,
+        begun_with: None,
         prefix: None,
         issued_by: Vec::new(),
         rules: None,

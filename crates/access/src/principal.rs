@@ -59,6 +59,9 @@ pub enum Rejected {
     /// An account that made the credential for the subject is deleted or disabled, so the credential allows nothing.
     #[error("an account that made the credential is gone or disabled")]
     MakerGone,
+    /// The token that the session was begun with is deleted.
+    #[error("the token that the session was begun with is gone")]
+    BeginningGone,
 }
 
 impl Snapshot {
@@ -114,6 +117,9 @@ impl Snapshot {
         }
         if !self.are_active(&token.issued_by) {
             return Err(Rejected::MakerGone);
+        }
+        if token.begun_with.as_ref().is_some_and(|with| self.by_id(with).is_none()) {
+            return Err(Rejected::BeginningGone);
         }
         Ok((owner, kind))
     }

@@ -98,6 +98,7 @@ fn token(ids: &[Id], which: usize) -> Spec {
         session: false,
         origin: None,
         rotated_from: None,
+        begun_with: None,
         prefix: None,
         issued_by: Vec::new(),
         rules: None,

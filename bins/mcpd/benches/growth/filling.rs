@@ -114,6 +114,7 @@ fn token(at: usize, revision: u64, owners: &Owners) -> Change {
         session: false,
         origin: None,
         rotated_from: None,
+        begun_with: None,
         prefix: None,
         issued_by: vec![owners.admin.clone()],
         rules: None,

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{authentication, body, error::HttpError, guard::Guard, parameters, trace};
+use super::{authentication, body, console, error::HttpError, guard::Guard, parameters, trace};
 use crate::app::App;
 
 /// A header of nginx, by which an upstream turns buffering off.
@@ -28,9 +28,14 @@ pub struct Admission {
 pub async fn admit(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
     let Admission { app, guard } = &*admission;
     // Outside of everything else, so that refusals are logged and counted like every other answer.
-    trace::trace(app, request, async |request| match admitted(app, guard, request).await {
-        Ok(request) => unbuffered(next.run(request).await),
-        Err(refused) => refused,
+    trace::trace(app, request, async |request| {
+        if app.facts.console && console::admission::is_of_console(request.uri().path()) {
+            return Box::pin(console::admission::admit(app, guard, request, next)).await;
+        }
+        match admitted(app, guard, request).await {
+            Ok(request) => unbuffered(next.run(request).await),
+            Err(refused) => refused,
+        }
     })
     .await
 }

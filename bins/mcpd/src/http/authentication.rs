@@ -32,34 +32,42 @@ pub const PUBLIC: [&str; 10] = [
 
 /// Authenticates the caller, who is an extension of the request from then on; or answers in the place of the handler.
 pub async fn require(app: &Arc<App>, request: &mut Request) -> Result<(), Response> {
-    if let Some(query) = request.uri().query()
-        && query::carries_credential(query)
-    {
-        // A credential in an address ends up in logs and histories, so it is rejected even if it is valid.
-        return Err(HttpError::invalid("", "a credential does not belong into the address")
-            .hint("send it as `Authorization: Bearer …`, and replace it: addresses are logged")
-            .into_response());
-    }
+    no_credential_in_address(request).map_err(HttpError::into_response)?;
     if PUBLIC.contains(&request.uri().path()) {
         return Ok(());
     }
     let caller = match bearer(request.headers()) {
-        Ok(hash) => app.authenticate(hash).await.map_err(HttpError::from),
+        Ok(hash) => authenticate(app, request, hash).await,
         Err(error) => Err(error),
     };
     match caller {
-        Ok(caller) => {
-            let subject = caller.principal.subject.to_string();
-            mcpctl_server::access_line(|line| line.principal = Some(subject));
-            if let Some(connection) = request.extensions().get::<Connection>() {
-                connection.authenticated();
-            }
-            app.token_uses.note(&caller.principal.token, clock::now());
-            request.extensions_mut().insert(caller);
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         Err(error) => Err(refused(app, request, error).await),
     }
+}
+
+/// A credential in an address ends up in logs and histories, so it is rejected even if it is valid.
+pub(super) fn no_credential_in_address(request: &Request) -> Result<(), HttpError> {
+    match request.uri().query() {
+        Some(query) if query::carries_credential(query) => {
+            Err(HttpError::invalid("", "a credential does not belong into the address")
+                .hint("send it as `Authorization: Bearer …`, and replace it: addresses are logged"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Authenticates the credential with this hash. The caller is an extension of the request from then on.
+pub(super) async fn authenticate(app: &App, request: &mut Request, hash: TokenHash) -> Result<(), HttpError> {
+    let caller = app.authenticate(hash).await?;
+    let subject = caller.principal.subject.to_string();
+    mcpctl_server::access_line(|line| line.principal = Some(subject));
+    if let Some(connection) = request.extensions().get::<Connection>() {
+        connection.authenticated();
+    }
+    app.token_uses.note(&caller.principal.token, clock::now());
+    request.extensions_mut().insert(caller);
+    Ok(())
 }
 
 /// The answer to a request without a valid credential; a probe gets it signed.

@@ -11,7 +11,8 @@ use super::error::HttpError;
 use crate::{app::App, caller::Caller};
 
 /// The public routes that have a body.
-const SIGN_IN: [&str; 5] = [
+const SIGN_IN: [&str; 6] = [
+    "/console/sign-in",
     "/api/v1/auth/token-exchange",
     "/api/v1/auth/login",
     "/api/v1/auth/oidc/code",
@@ -26,6 +27,8 @@ const MAX_QUESTION_BODY: ByteSize = ByteSize::kib(64);
 const MAX_JOURNAL_BODY: ByteSize = ByteSize::mib(2);
 /// Documents.
 const MAX_RESOURCE_BODY: ByteSize = ByteSize::mib(4);
+/// Forms of the console: a secret's value, or a prompt, as forms encode them.
+const MAX_FORM_BODY: ByteSize = ByteSize::kib(256);
 /// Prompts may contain images.
 const MAX_INFERENCE_BODY: ByteSize = ByteSize::mib(32);
 
@@ -39,6 +42,7 @@ fn max_body(route: &str) -> ByteSize {
         | "/api/v1/admin/lift-throttle" => MAX_QUESTION_BODY,
         "/api/v1/agents/{agent}/journal" => MAX_JOURNAL_BODY,
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => MAX_INFERENCE_BODY,
+        route if route.starts_with("/console/") => MAX_FORM_BODY,
         "/v1/messages" | "/v1/messages/count_tokens" => MAX_INFERENCE_BODY,
         "/api/v1/{kind}/{idOrName}/infer" => MAX_INFERENCE_BODY,
         _ => MAX_RESOURCE_BODY,

@@ -3,6 +3,7 @@
 mod llm_test;
 mod password;
 mod rotation;
+mod session;
 mod sign_on;
 mod usage;
 
@@ -31,7 +32,7 @@ use crate::{
     limits::{LimitError, ledger},
     login::NotChecked,
     watchers::TooManyWatches,
-    writes::{Refusal, session::SessionRefusal},
+    writes::Refusal,
 };
 
 /// `Retry-After` of a rejected watch or feed: it ends whenever its program does.
@@ -64,9 +65,11 @@ impl From<Rejected> for HttpError {
             Rejected::Expired => Self::unauthenticated("the credential has expired"),
             Rejected::Unlisted => Self::unauthenticated(&rejected.to_string())
                 .hint("sign in again; replicas of one mcpd have to list the same issuers"),
-            Rejected::Unknown | Rejected::Orphaned | Rejected::Disabled | Rejected::MakerGone => {
-                Self::unauthenticated("the credential is not valid")
-            }
+            Rejected::Unknown
+            | Rejected::Orphaned
+            | Rejected::Disabled
+            | Rejected::MakerGone
+            | Rejected::BeginningGone => Self::unauthenticated("the credential is not valid"),
         }
     }
 }
@@ -241,22 +244,6 @@ where
             IssueError::Token => Self::internal(),
             IssueError::Store(error) => error.into(),
             IssueError::TooManyWriters(error) => error.into(),
-        }
-    }
-}
-
-impl From<SessionRefusal> for HttpError {
-    fn from(refusal: SessionRefusal) -> Self {
-        let message = refusal.to_string();
-        match refusal {
-            SessionRefusal::WrongCredentials => {
-                Self::unauthenticated(&message).hint("try again, or ask an administrator")
-            }
-            // Only the owner of the password gets here, so the message may give the reason.
-            SessionRefusal::VoidPassword => {
-                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "void_password", message)
-                    .hint("ask an administrator to set it again")
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An error response of mcpd: status, body and headers. [`super::domain_errors`] maps domain errors to it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -8,6 +8,7 @@ use axum::{
 };
 use mcpctl_api::{
     ApiError, ErrorKind,
+    error::ErrorBody,
     header::{ERROR_SOURCE, FAILURE},
     visible,
 };
@@ -116,16 +117,31 @@ impl HttpError {
         self
     }
 
+    /// The status.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What the response has of it.
+    pub fn body(&self) -> &ErrorBody {
+        &self.body.error
+    }
+
     fn map_body(mut self, change: impl FnOnce(ApiError) -> ApiError) -> Self {
         *self.body = change(*self.body);
         self
     }
 }
 
+/// An extension of each error response: what the console makes a page of.
+#[derive(Debug, Clone)]
+pub struct ErrorOfResponse(pub Arc<ErrorBody>);
+
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let body = mcpctl_server::error_body(&self.body, self.status);
         let mut response = (self.status, body).into_response();
+        response.extensions_mut().insert(ErrorOfResponse(Arc::new(self.body.error)));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(more) = self.more {

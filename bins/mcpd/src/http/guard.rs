@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, StatusCode, header, uri::Authority},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -18,6 +18,8 @@ use crate::config::PublicHost;
 
 /// Routes of health checks, which call mcpd by address even if it has a public name.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+/// The relation of a request to the page that caused it, as browsers state it over connections that they trust.
+pub const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The host names and web origins that may call a listener.
 #[derive(Debug)]
@@ -35,25 +37,59 @@ impl Guard {
 
     /// Rejects requests of foreign web pages before any other work.
     pub(super) fn check(&self, request: &Request) -> Result<(), HttpError> {
-        let refused = |code, message: &str, hint| {
-            let status = StatusCode::FORBIDDEN;
-            HttpError::new(status, ErrorKind::PermissionError, code, message)
-                .hint(hint)
-                .class(FailureClass::Denied)
+        self.check_host(request)?;
+        if !origin_is_allowed(request.headers(), &self.allowed_origins) {
+            return Err(refused(
+                "foreign_origin",
+                "web pages of this origin may not call mcpd",
+                "name the origin in `allowedOrigins` of mcpd's configuration",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Rejects requests to the console that pages of others have caused. Those of its own pages have mcpd's own origin.
+    pub(super) fn check_console(&self, request: &Request) -> Result<(), HttpError> {
+        self.check_host(request)?;
+        let headers = request.headers();
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let own = |value: &HeaderValue| self.is_own_origin(value, request);
+        let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
+        // A link from elsewhere has no origin. A form has one, or where a browser leaves it out, the relation to its page.
+        let is_own = match origins.peek() {
+            Some(_) => origins.all(own),
+            None => is_read || headers.contains_key(SEC_FETCH_SITE),
         };
+        let is_same_site = headers.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin");
+        if is_own && (is_read || is_same_site) {
+            return Ok(());
+        }
+        Err(refused(
+            "foreign_origin",
+            "a page of another site has sent this to the console",
+            "open the console and send the form from there; a reverse proxy has to pass the header `Host` on",
+        ))
+    }
+
+    /// Whether an origin is this mcpd: the host that was called, or the public one.
+    fn is_own_origin(&self, origin: &HeaderValue, request: &Request) -> bool {
+        let authority = origin.to_str().ok().and_then(|text| text.split_once("://"));
+        let Some((_, Ok(authority))) = authority.map(|(scheme, rest)| (scheme, rest.parse::<Authority>()))
+        else {
+            return false;
+        };
+        let called = requested_host(request.uri(), request.headers());
+        called.is_some_and(|host| host.as_str().eq_ignore_ascii_case(authority.as_str()))
+            || self.public_host.as_ref().is_some_and(|public| public.matches(&authority))
+    }
+
+    fn check_host(&self, request: &Request) -> Result<(), HttpError> {
         let host = requested_host(request.uri(), request.headers());
         if !self.is_own_host(host.as_ref(), request.uri().path()) {
             return Err(refused(
                 "foreign_host",
                 "mcpd is called by a host name that is not its own",
                 "set `publicHost` in mcpd's configuration, or `--public-host`, to the name that clients use",
-            ));
-        }
-        if !origin_is_allowed(request.headers(), &self.allowed_origins) {
-            return Err(refused(
-                "foreign_origin",
-                "web pages of this origin may not call mcpd",
-                "name the origin in `allowedOrigins` of mcpd's configuration",
             ));
         }
         Ok(())
@@ -69,6 +105,12 @@ impl Guard {
             None => true,
         }
     }
+}
+
+fn refused(code: &str, message: &str, hint: &str) -> HttpError {
+    HttpError::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, code, message)
+        .hint(hint)
+        .class(FailureClass::Denied)
 }
 
 /// The layer of the login: a web page can send forms and plain text to any address without a preflight, but not JSON.

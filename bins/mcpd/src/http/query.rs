@@ -83,6 +83,11 @@ pub struct Page<'a> {
 }
 
 impl ListQuery {
+    /// A page of this many items, after this name.
+    pub const fn after(after: Option<Name>, limit: usize) -> Self {
+        Self { label_selector: None, after, limit: Some(limit) }
+    }
+
     /// The page that is asked for; everything where neither `limit` nor `after` is.
     ///
     /// # Errors

@@ -70,12 +70,17 @@ pub async fn llms(
     caller: Caller,
     query: Query<ListQuery>,
 ) -> Result<Json<List<LlmStatus>>, HttpError> {
-    let (selector, Page { after, limit, looked_at }) = (query.0.selector()?, query.0.page()?);
+    Ok(Json(statuses(&app, &caller, &query.0)?))
+}
+
+/// A page of the statuses of the Llms that the caller may view.
+pub(super) fn statuses(app: &App, caller: &Caller, query: &ListQuery) -> Result<List<LlmStatus>, HttpError> {
+    let (selector, Page { after, limit, looked_at }) = (query.selector()?, query.page()?);
     let mut permits = caller.snapshot.permitted_after::<View>(&caller.principal, Kind::Llm, after);
     let (mut items, mut last) = (Vec::new(), None);
     for stored in permits.by_ref().take(looked_at).map(Permit::into_resource) {
         if selector.matches(&stored.resource.labels) {
-            items.push(status_of(&app, &caller, &stored));
+            items.push(status_of(app, caller, &stored));
         }
         last = Some(stored);
         if items.len() >= limit {
@@ -83,7 +88,7 @@ pub async fn llms(
         }
     }
     let next = last.filter(|_| permits.next().is_some()).map(|last| last.name().clone());
-    Ok(Json(List { revision: caller.snapshot.revision(), items, next }))
+    Ok(List { revision: caller.snapshot.revision(), items, next })
 }
 
 /// Shows what every Llm that the caller may view is doing, as counts since the start of the replica that answers

@@ -9,7 +9,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 43] = [
+pub(super) const ROUTES: [&str; 49] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
@@ -53,6 +53,12 @@ pub(super) const ROUTES: [&str; 43] = [
     "/readyz",
     "/metrics",
     "/openapi.json",
+    "/console",
+    "/console/",
+    "/console/assets/{file}",
+    "/console/sign-in",
+    "/console/sign-out",
+    "/console/llms",
 ];
 
 /// Runs a request in a span, and counts it.

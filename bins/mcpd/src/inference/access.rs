@@ -301,6 +301,7 @@ mod tests {
             session: false,
             origin: None,
             rotated_from: None,
+            begun_with: None,
             prefix: None,
             issued_by: Vec::new(),
             rules: None,

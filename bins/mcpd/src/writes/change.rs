@@ -135,7 +135,7 @@ impl Planner<'_> {
             _ => {}
         }
         if let Spec::Token(token) = &existing.resource.spec {
-            self.end_old_secrets(existing.id(), &token.subject_id);
+            self.end_what_came_of(existing.id(), &token.subject_id);
         }
         self.name_freed(&existing);
         Ok(())

@@ -88,6 +88,7 @@ pub fn begin(before: &Snapshot, workload: &Workload<'_>, now: Timestamp) -> Resu
         session: true,
         origin: Some((*origin).clone()),
         rotated_from: None,
+        begun_with: None,
         prefix: None,
         issued_by: spec.trust_set_by.clone(),
         rules: None,

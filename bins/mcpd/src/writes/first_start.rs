@@ -127,6 +127,7 @@ impl Draft<'_> {
             session: false,
             origin: None,
             rotated_from: None,
+            begun_with: None,
             prefix: None,
             issued_by: Vec::new(),
             rules: None,

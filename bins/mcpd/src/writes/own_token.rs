@@ -80,7 +80,7 @@ impl Planner<'_> {
         let is_linked = self.before.by_id(&self.actor.id).is_some_and(
             |stored| matches!(&stored.resource.spec, Spec::User(user) if user.external.identity().is_some()),
         );
-        if is_linked && !self.actor.session {
+        if is_linked && !self.has_own_session() {
             return Err(invalid_hint(
                 "",
                 format!(
@@ -91,6 +91,12 @@ impl Planner<'_> {
             ));
         }
         Ok(())
+    }
+
+    fn has_own_session(&self) -> bool {
+        self.before.by_id(&self.actor.token).is_some_and(
+            |stored| matches!(&stored.resource.spec, Spec::Token(token) if is_own_session(token)),
+        )
     }
 
     fn own_validity(&self) -> HumanDuration {
@@ -104,12 +110,17 @@ impl Planner<'_> {
             return Some(HumanDuration::from_secs(0));
         };
         match &credential.resource.spec {
-            Spec::Token(token) if !token.session && !token.issued_by.is_empty() => {
+            Spec::Token(token) if !is_own_session(token) && !token.issued_by.is_empty() => {
                 Some(made_for(credential, token))
             }
             _ => None,
         }
     }
+}
+
+/// Whether it is a session of its own, and not one that was begun with a token.
+const fn is_own_session(token: &TokenSpec) -> bool {
+    token.session && token.begun_with.is_none()
 }
 
 /// For how long a token was made.

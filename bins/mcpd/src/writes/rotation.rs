@@ -88,7 +88,7 @@ impl Planner<'_> {
             validity,
             if by_rule { MAX_VALIDITY } else { self.own_renewal_limit(&existing, old) },
         )?;
-        self.end_old_secrets(existing.id(), &old.subject_id);
+        self.end_what_came_of(existing.id(), &old.subject_id);
         let spec = TokenSpec {
             issued_by: self.before.makers(self.actor, &subject),
             expires_at: expiry(self.now, validity),
@@ -112,8 +112,12 @@ impl Planner<'_> {
         Ok((rotated, ApplyOutcome::Configured))
     }
 
-    /// Deletes the tokens that are old secrets of this one: an account that deletes or rotates it means all of them.
-    pub(super) fn end_old_secrets(&mut self, token: &Id, account: &Id) {
+    /// Deletes the sessions that were begun with a token, and the tokens that are old secrets of it: an account that deletes or
+    /// rotates it means all of them.
+    pub(super) fn end_what_came_of(&mut self, token: &Id, account: &Id) {
+        for session in self.end_tokens(account, |session| session.begun_with.as_ref() == Some(token)) {
+            self.warnings.push(format!("the session `{}` ends too", session.name()));
+        }
         for old in self.end_tokens(account, |old| old.rotated_from.as_ref() == Some(token)) {
             self.warnings.push(format!("the old secret `{}` ends too", old.name()));
         }

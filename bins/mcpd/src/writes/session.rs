@@ -1,9 +1,9 @@
-//! Plans the session of a login: a token for a user whose password was right.
+//! Plans sessions: of a user whose password was right, and of one who signs in to the console with a token.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use mcpctl_access::{Confidential, Snapshot, Stored};
+use mcpctl_access::{Confidential, Principal, Rejected, Snapshot, Stored};
 use mcpctl_api::{
     HumanDuration, Id, Kind, Name, Spec,
     spec::{Subject, SubjectKind, TokenOrigin, TokenSpec, UserSpec},
@@ -75,6 +75,64 @@ pub fn begin(before: &Snapshot, login: &NewSession<'_>, now: Timestamp) -> Resul
         origin: None,
         makers: &spec.password_set_by,
         max_sessions: login.max_sessions,
+        token: None,
+    };
+    let session = put_session(before, &mut batch, user, draft, now);
+    Ok(Plan::of(before, batch, Some(session)))
+}
+
+/// A session to begin with a token.
+pub struct TokenSession {
+    /// The session's name.
+    pub session: Name,
+    /// The hash of the session's token.
+    pub hash: TokenHash,
+    /// Maximum of sessions of one user.
+    pub max_sessions: usize,
+}
+
+/// Why no session is begun with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenSessionRefusal {
+    /// The token is not valid.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The token is of a program.
+    #[error("the token belongs to a service account, which has no sessions")]
+    NoPerson,
+    /// The token is the old secret of another one.
+    #[error("this secret was replaced by a rotation, so it begins no session")]
+    Replaced,
+}
+
+/// Begins a session that may do what the token of this principal may, and ends with that token at the latest.
+///
+/// # Errors
+/// When the token is not a person's, or its secret was replaced.
+pub fn begin_with_token(
+    before: &Snapshot,
+    principal: &Principal,
+    new: &TokenSession,
+    now: Timestamp,
+) -> Result<Plan, TokenSessionRefusal> {
+    let (Some(user), Some(token)) = (before.by_id(&principal.id), before.by_id(&principal.token)) else {
+        return Err(Rejected::Unknown.into());
+    };
+    let Spec::Token(token) = &token.resource.spec else { return Err(Rejected::Unknown.into()) };
+    if principal.subject.kind != SubjectKind::User {
+        return Err(TokenSessionRefusal::NoPerson);
+    }
+    if token.rotated_from.is_some() {
+        return Err(TokenSessionRefusal::Replaced);
+    }
+    let mut batch = Batch::new(before);
+    let draft = SessionDraft {
+        name: new.session.clone(),
+        hash: new.hash,
+        origin: token.origin.clone(),
+        makers: &token.issued_by,
+        max_sessions: new.max_sessions,
+        token: Some((&principal.token, token)),
     };
     let session = put_session(before, &mut batch, user, draft, now);
     Ok(Plan::of(before, batch, Some(session)))
@@ -92,6 +150,8 @@ pub(super) struct SessionDraft<'a> {
     pub(super) makers: &'a [Id],
     /// Maximum of sessions of one user.
     pub(super) max_sessions: usize,
+    /// The token that it is begun with.
+    pub(super) token: Option<(&'a Id, &'a TokenSpec)>,
 }
 
 /// Puts a session, and ends the oldest ones of the user beyond the maximum.
@@ -102,16 +162,18 @@ pub(super) fn put_session(
     draft: SessionDraft<'_>,
     now: Timestamp,
 ) -> Arc<Stored> {
+    let ends_at = expiry(now, SESSION_VALIDITY);
     let spec = TokenSpec {
         subject: Subject { kind: SubjectKind::User, name: user.name().clone() },
         subject_id: user.id().clone(),
-        expires_at: expiry(now, SESSION_VALIDITY),
+        expires_at: draft.token.map_or(ends_at, |(_, token)| token.expires_at.min(ends_at)),
         session: true,
         origin: draft.origin,
         rotated_from: None,
+        begun_with: draft.token.map(|(id, _)| id.clone()),
         prefix: None,
         issued_by: draft.makers.to_vec(),
-        rules: None,
+        rules: draft.token.and_then(|(_, token)| token.rules.clone()),
     };
     let token = TokenDraft { name: draft.name, spec, hash: draft.hash };
     let session = token.into_stored(batch.next_revision(), now);

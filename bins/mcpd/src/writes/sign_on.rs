@@ -143,6 +143,7 @@ pub fn begin(before: &Snapshot, person: &VouchedPerson<'_>, now: Timestamp) -> R
         origin: Some(person.origin.clone()),
         makers: &makers,
         max_sessions: person.max_sessions,
+        token: None,
     };
     let session = put_session(before, &mut batch, &user, draft, now);
     Ok(Plan::of(before, batch, Some(session)))

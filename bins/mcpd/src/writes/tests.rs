@@ -142,6 +142,7 @@ fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapsho
         session: false,
         origin: None,
         rotated_from: None,
+        begun_with: None,
         prefix: None,
         issued_by,
         rules: None,

@@ -124,6 +124,7 @@ impl Planner<'_> {
             rules,
             origin: None,
             rotated_from: None,
+            begun_with: None,
             prefix: Some(prefix),
         };
         let stored = TokenDraft { name, spec, hash }.into_stored(self.batch.next_revision(), self.now);

@@ -338,6 +338,7 @@ impl History {
             origin: self.origin(),
             issued_by,
             rotated_from: None,
+            begun_with: None,
             prefix: None,
         }
     }

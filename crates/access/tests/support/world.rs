@@ -115,6 +115,7 @@ pub fn token_for(world: &Snapshot, name: &str, owner: &str, expires_at: Timestam
         session: false,
         origin: None,
         rotated_from: None,
+        begun_with: None,
         prefix: None,
         issued_by: Vec::new(),
         rules: None,

@@ -268,6 +268,10 @@ pub struct TokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub rotated_from: Option<Id>,
+    /// Id of the token that a session of the console was begun with; the session ends with that token, and with its next rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub begun_with: Option<Id>,
     /// The first characters of the secret, by which its owner recognizes it. Left out of sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,

@@ -1,0 +1,37 @@
+//! The console: pages for people, made at the server. It is a face as the routes of the API are: a page shows what the same functions
+//! return to the same caller, and a form causes the same writes.
+//!
+//! Add a page: a file here with its handler and a template beside it; its route below; its section in `frame.rs` if it has a place in
+//! the navigation.
+
+pub(super) mod admission;
+mod assets;
+mod cookies;
+mod form;
+mod frame;
+mod llms;
+mod page;
+mod return_path;
+mod sign_in;
+mod visit;
+
+use std::sync::Arc;
+
+use axum::{
+    response::Redirect,
+    routing::{MethodRouter, get, post},
+};
+
+use crate::app::App;
+
+/// The routes of the console.
+pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
+    vec![
+        ("/console", get(async || Redirect::to("/console/"))),
+        ("/console/", get(async || Redirect::to("/console/llms"))),
+        ("/console/assets/{file}", get(assets::asset)),
+        ("/console/sign-in", get(sign_in::page).post(sign_in::sign_in)),
+        ("/console/sign-out", post(sign_in::sign_out)),
+        ("/console/llms", get(llms::page)),
+    ]
+}

@@ -1,0 +1,141 @@
+//! What each request to the console passes before its page, and what each page is sent with.
+//!
+//! The cookie of a session is read here and nowhere else, so that no route of the API is ever authenticated by one; and a page is
+//! never authenticated by a header.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::Request,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Redirect, Response},
+};
+use mcpctl_secret::token::{self, Prefix};
+
+use super::{
+    super::{
+        authentication, body,
+        error::{ErrorOfResponse, HttpError},
+        guard::Guard,
+    },
+    cookies::Cookie,
+    page,
+    return_path::ReturnPath,
+    visit::Visit,
+};
+use crate::{app::App, caller::Caller};
+
+/// Pages that are shown to anyone.
+const PUBLIC: [&str; 1] = ["/console/sign-in"];
+/// Below it are the files that pages load.
+const ASSETS: &str = "/console/assets/";
+
+/// Nothing is loaded, sent or framed but from and by mcpd itself; neither scripts nor styles are written into a page.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Headers of every response. `same-origin` keeps addresses from other sites; without a referrer at all, browsers send forms with the
+/// origin `null`.
+const HEADERS: [(&str, &str); 8] = [
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("vary", "cookie"),
+];
+
+/// Whether an address belongs to the console.
+pub fn is_of_console(path: &str) -> bool {
+    path == "/console" || path.starts_with("/console/")
+}
+
+/// Admits a request to the console, makes its page, and makes pages of errors.
+pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Next) -> Response {
+    let here = here(&request);
+    let wants_page = is_navigation(&request);
+    let mut visit = match Visit::of_visitor(app, &request) {
+        Ok(visit) => visit,
+        Err(error) => return protected(error.into_response()),
+    };
+    let response = match admitted(app, guard, &mut request, &mut visit).await {
+        Ok(()) => {
+            request.extensions_mut().insert(visit.clone());
+            match body::read(app, request).await {
+                Ok(request) => next.run(request).await,
+                Err(error) => error.into_response(),
+            }
+        }
+        Err(error) if error.status() == StatusCode::UNAUTHORIZED && wants_page => {
+            Redirect::to(&here.sign_in()).into_response()
+        }
+        Err(error) => error.into_response(),
+    };
+    let mut response = match response.extensions().get::<ErrorOfResponse>() {
+        Some(ErrorOfResponse(error)) => {
+            let made = page::error(&visit, response.status(), error, here, response.headers());
+            made.unwrap_or_else(HttpError::into_response)
+        }
+        None => response,
+    };
+    visit.remember(&mut response);
+    protected(response)
+}
+
+/// Authenticates the session, except for the pages that need none.
+async fn admitted(
+    app: &Arc<App>,
+    guard: &Guard,
+    request: &mut Request,
+    visit: &mut Visit,
+) -> Result<(), HttpError> {
+    guard.check_console(request)?;
+    authentication::no_credential_in_address(request)?;
+    let path = request.uri().path();
+    if PUBLIC.contains(&path) || path.starts_with(ASSETS) {
+        return Ok(());
+    }
+    let signed_out = || HttpError::unauthenticated("you are not signed in").hint("sign in, then try again");
+    let cookie = Cookie::Session.read(request.headers(), visit.host.as_ref()).ok_or_else(signed_out)?;
+    let cookie = secrecy::SecretString::from(cookie);
+    let session = secrecy::ExposeSecret::expose_secret(&cookie);
+    let hash = token::parse(Prefix::Mcpd, session).map_err(|_| signed_out())?;
+    authentication::authenticate(app, request, hash).await.map_err(|error| match error.status() {
+        StatusCode::UNAUTHORIZED => {
+            HttpError::unauthenticated("your session has ended").hint("sign in, then try again")
+        }
+        _ => error,
+    })?;
+    // INVARIANT 8: without the caller, the pages deny.
+    let caller = request.extensions().get::<Caller>().ok_or_else(signed_out)?;
+    let account = caller.principal.subject.name.to_string();
+    *visit = visit.clone().signed_in(account, session);
+    Ok(())
+}
+
+/// The page that a sign-in returns to.
+fn here(request: &Request) -> ReturnPath {
+    match request.method() {
+        &Method::GET => request.uri().path_and_query().map(ToString::to_string).unwrap_or_default().into(),
+        _ => ReturnPath::default(),
+    }
+}
+
+/// Whether a browser shows the response as a page, and not a script.
+fn is_navigation(request: &Request) -> bool {
+    let mode = request.headers().get("sec-fetch-mode");
+    request.method() == Method::GET && mode.is_none_or(|mode| mode == "navigate")
+}
+
+fn protected(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    // Pages show what the next person at the browser may not see.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

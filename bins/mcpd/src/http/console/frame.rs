@@ -1,0 +1,81 @@
+//! What surrounds each page: its title, the navigation, and the way back to the pages above it.
+
+use super::{
+    assets::{ICON, SCRIPT, STYLE},
+    visit::{FormToken, Visit},
+};
+
+/// A part of the console that the navigation leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// Llms and their state.
+    Llms,
+}
+
+impl Section {
+    /// In the order of the navigation.
+    pub const ALL: [Self; 1] = [Self::Llms];
+
+    /// Its name.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Llms => "Llms",
+        }
+    }
+
+    /// Its first page.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Llms => "/console/llms",
+        }
+    }
+}
+
+/// What surrounds a page.
+pub struct Frame {
+    /// The title: the page's own, before that of the console.
+    pub title: String,
+    /// The section that it belongs to.
+    pub section: Option<Section>,
+    /// The account that is signed in.
+    pub account: Option<String>,
+    /// Of each form.
+    pub form_token: FormToken,
+}
+
+impl Frame {
+    /// The frame of a page.
+    pub fn new(visit: &Visit, section: Option<Section>, title: impl Into<String>) -> Self {
+        Self { title: title.into(), section, account: visit.account.clone(), form_token: visit.form_token }
+    }
+
+    /// The sections of the navigation.
+    pub fn sections(&self) -> &'static [Section] {
+        if self.account.is_some() { &Section::ALL } else { &[] }
+    }
+
+    /// Whether a section is the page's own.
+    pub fn is_in(&self, section: &Section) -> bool {
+        self.section == Some(*section)
+    }
+
+    /// Whether the page is the first of its section.
+    pub fn is_first(&self) -> bool {
+        self.section.is_some_and(|section| section.label() == self.title)
+    }
+
+    /// The address of the style sheet.
+    pub fn style(&self) -> &'static str {
+        &STYLE.address
+    }
+
+    /// The address of the script.
+    pub fn script(&self) -> &'static str {
+        &SCRIPT.address
+    }
+
+    /// The address of the icon.
+    pub fn icon(&self) -> &'static str {
+        &ICON.address
+    }
+}

@@ -1,0 +1,91 @@
+//! The Llms that the caller may view, with what each is doing.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{extract::State, http::StatusCode, response::Response};
+use mcpctl_api::{
+    Kind, Name, Spec, Verb,
+    activity::ActivityCounts,
+    breaker_status::{LlmState, LlmStatus},
+};
+use serde::Deserialize;
+
+use super::{
+    super::{
+        error::HttpError,
+        query::{ListQuery, Query},
+        status,
+    },
+    frame::{Frame, Section},
+    page,
+    visit::Visit,
+};
+use crate::{app::App, caller::Caller};
+
+/// Llms of one page.
+const PAGE_ITEMS: usize = 100;
+
+/// The query of the page.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LlmsQuery {
+    after: Option<Name>,
+}
+
+#[derive(Template)]
+#[template(path = "llms.html")]
+struct LlmsPage {
+    frame: Frame,
+    rows: Vec<Row>,
+    next: Option<Name>,
+    is_first: bool,
+    may_create: bool,
+}
+
+struct Row {
+    status: LlmStatus,
+    model: String,
+    targets: usize,
+    counts: ActivityCounts,
+}
+
+impl Row {
+    /// The class of the state in the style sheet.
+    const fn class(&self) -> &'static str {
+        match self.status.state {
+            LlmState::Ok => "good",
+            LlmState::Unknown => "plain",
+            LlmState::Failing | LlmState::BreakerOpen | LlmState::NoCredential => "bad",
+        }
+    }
+
+    /// The mean time to the first token.
+    fn first_token(&self) -> String {
+        match self.counts.first_token_micros.checked_div(self.counts.first_tokens) {
+            Some(micros) => format!("{} ms", micros / 1000),
+            None => "–".to_owned(),
+        }
+    }
+}
+
+/// Shows the list.
+pub async fn page(
+    State(app): State<Arc<App>>,
+    visit: Visit,
+    caller: Caller,
+    query: Query<LlmsQuery>,
+) -> Result<Response, HttpError> {
+    let is_first = query.0.after.is_none();
+    let list = status::statuses(&app, &caller, &ListQuery::after(query.0.after, PAGE_ITEMS))?;
+    let rows = list.items.into_iter().filter_map(|status| {
+        let stored = caller.snapshot.by_name(Kind::Llm, status.llm.as_str())?;
+        let Spec::Llm(llm) = &stored.resource.spec else { return None };
+        let counts = app.inference.activity.of(stored.id());
+        Some(Row { status, model: llm.model.clone(), targets: llm.targets.len(), counts })
+    });
+    let rows = rows.collect();
+    let may_create = caller.snapshot.authorize_all(&caller.principal, Verb::Create, Kind::Llm).is_ok();
+    let frame = Frame::new(&visit, Some(Section::Llms), Section::Llms.label());
+    page::show(StatusCode::OK, &LlmsPage { frame, rows, next: list.next, is_first, may_create })
+}

@@ -1,0 +1,65 @@
+//! Makes responses of templates, and pages of errors.
+
+use askama::Template;
+use axum::{
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use mcpctl_api::error::ErrorBody;
+
+use super::{super::error::HttpError, frame::Frame, return_path::ReturnPath, visit::Visit};
+
+/// A page.
+///
+/// # Errors
+/// When the template fails, which is logged.
+pub fn show(status: StatusCode, page: &impl Template) -> Result<Response, HttpError> {
+    let html = page.render().map_err(|error| {
+        tracing::error!(%error, "a page of the console could not be made");
+        HttpError::internal()
+    })?;
+    let mut response = (status, html).into_response();
+    let media = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    Ok(response)
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    frame: Frame,
+    error: &'a ErrorBody,
+    sign_in: Option<String>,
+    request: Option<String>,
+}
+
+/// The page of an error, with the status and the headers that the API would answer with.
+pub fn error(
+    visit: &Visit,
+    status: StatusCode,
+    error: &ErrorBody,
+    here: ReturnPath,
+    api_headers: &HeaderMap,
+) -> Result<Response, HttpError> {
+    let title = match status {
+        StatusCode::UNAUTHORIZED => "Sign in",
+        StatusCode::FORBIDDEN => "Not allowed",
+        StatusCode::NOT_FOUND => "Not found",
+        status if status.is_server_error() => "Something went wrong",
+        StatusCode::TOO_MANY_REQUESTS => "Too many requests",
+        _ => "Not accepted",
+    };
+    let page = ErrorPage {
+        frame: Frame::new(visit, None, title),
+        error,
+        sign_in: (status == StatusCode::UNAUTHORIZED).then(|| here.sign_in()),
+        request: status.is_server_error().then(mcpctl_server::request_id),
+    };
+    let mut response = show(status, &page)?;
+    for kept in [header::RETRY_AFTER, header::ALLOW, header::SET_COOKIE] {
+        if let Some(value) = api_headers.get(&kept) {
+            response.headers_mut().insert(kept, value.clone());
+        }
+    }
+    Ok(response)
+}

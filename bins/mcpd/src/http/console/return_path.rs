@@ -1,0 +1,84 @@
+//! Where a sign-in leads: a page of the console, and nothing else.
+
+use serde::Deserialize;
+use url::form_urlencoded;
+
+/// Longest path that is kept, in bytes.
+const MAX_PATH_BYTES: usize = 1024;
+/// The page after a sign-in that began at none.
+const START: &str = "/console/";
+
+/// The path and query of a page of the console.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct ReturnPath(String);
+
+impl ReturnPath {
+    /// The path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The address of the sign-in that leads there.
+    pub fn sign_in(&self) -> String {
+        let query: String = form_urlencoded::byte_serialize(self.0.as_bytes()).collect();
+        if self.0 == START {
+            "/console/sign-in".to_owned()
+        } else {
+            format!("/console/sign-in?return_to={query}")
+        }
+    }
+}
+
+impl Default for ReturnPath {
+    fn default() -> Self {
+        Self(START.to_owned())
+    }
+}
+
+/// Anything else becomes the start page: a foreign address in a link must not look like one of ours.
+impl From<String> for ReturnPath {
+    fn from(text: String) -> Self {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%?&=+,:!*()'".contains(&byte);
+        let path = text.split('?').next().unwrap_or_default();
+        let is_page = text.len() <= MAX_PATH_BYTES
+            && text.bytes().all(is_plain)
+            && text.starts_with(START)
+            && !path.contains("//")
+            && !path.split('/').any(|segment| segment == "." || segment == "..")
+            // They begin and end sessions themselves.
+            && !path.starts_with("/console/sign-");
+        if is_page { Self(text) } else { Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_the_console_are_returned_to() {
+        let kept = |text: &str| ReturnPath::from(text.to_owned()).0 == text;
+        for good in ["/console/", "/console/llms", "/console/llms/gpt-4.1?after=a%20b&limit=5"] {
+            assert!(kept(good), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "/api/v1/users",
+            "//evil.example/console/",
+            "https://evil.example/console/",
+            "/console//evil.example",
+            "/console/../api/v1/users",
+            "/console/\\evil.example",
+            "/console/\r\nset-cookie: a=b",
+            "/console/sign-out",
+            "/console/sign-in",
+            "/consoles/",
+            "/console/#x",
+        ] {
+            assert!(!kept(bad), "{bad}");
+        }
+        assert!(!kept(&format!("/console/{}", "a".repeat(MAX_PATH_BYTES))));
+    }
+}
