@@ -109,6 +109,7 @@ fn stored(name: &str, spec: Spec, token: Option<[u8; 32]>) -> Arc<Stored> {
             id: Id::mint(),
             name: name.parse().unwrap(),
             labels: Default::default(),
+            annotations: Default::default(),
             revision: Revision(1),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,

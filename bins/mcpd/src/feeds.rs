@@ -305,6 +305,7 @@ mod tests {
             id: id.clone(),
             name: "alice".parse().unwrap(),
             labels: BTreeMap::new(),
+            annotations: Default::default(),
             revision: Revision(revision),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,

@@ -19,8 +19,6 @@ use crate::config::Config;
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 /// How old the list may be before mcpd is asked again.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// How alike two names are at least, from 0 to 1, for one to be a misspelling of the other.
-const ALIKE: f64 = 0.6;
 /// Bytes of a name that is printed.
 const MAX_NAME: usize = 128;
 
@@ -84,18 +82,10 @@ fn not_among(config: &Config, names: &[&str]) -> Vec<UnknownLlm> {
         .map(|(provider, llm)| UnknownLlm {
             provider: provider.name.to_string(),
             llm: llm.to_owned(),
-            similar: most_similar(llm, names).map(|name| short(name, MAX_NAME)),
+            similar: most_similar(llm, names.iter().copied()).map(|name| short(name, MAX_NAME)),
             line: provider.line,
         })
         .collect()
-}
-
-/// Two letters that changed places count as one error.
-fn most_similar<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    let likeness = |other: &&str| strsim::normalized_damerau_levenshtein(name, other);
-    let names = names.iter().copied().filter(|other| other.len() <= MAX_NAME);
-    let best = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(&best) >= ALIKE).then_some(best)
 }
 
 /// What mcpd answered last, so that a status is as quick as ever.

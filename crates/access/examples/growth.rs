@@ -15,6 +15,7 @@ fn stored(name: &str, spec: Spec, confidential: Option<Confidential>, revision: 
         id: Id::mint(),
         name: name.parse().unwrap(),
         labels: Default::default(),
+        annotations: Default::default(),
         revision: Revision(revision),
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,

@@ -3,7 +3,7 @@
 
 use serde_saphyr::Error;
 
-use crate::visible::is_hidden;
+use crate::{document::COMMON_KEYS, similar::most_similar, visible::is_hidden};
 
 /// A message for people, and what to write instead.
 pub(crate) struct Diagnosis {
@@ -47,6 +47,7 @@ pub(crate) fn of_yaml(error: &Error, text: &str) -> Diagnosis {
             here.expects(&thing(expected), Some(&thing(unexpected)))
         }
         Error::SerdeUnknownVariant { variant, expected, .. } => unknown_variant(variant, expected),
+        Error::SerdeUnknownField { field, expected, .. } => unknown_field(field, expected),
         Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_ref().map_or_else(String::new, |key| format!(" `{key}`"));
             Diagnosis::new(format!("the key{key} stands here twice")).hint("keep one of them")
@@ -72,8 +73,18 @@ pub(crate) fn of_json(text: &str) -> Diagnosis {
         Some((unexpected, expected)) => {
             Diagnosis::new(format!("{} belongs here, not {}", thing(expected), thing(unexpected)))
         }
-        None => custom(text),
+        None => unknown_in_json(text).unwrap_or_else(|| custom(text)),
     }
+}
+
+/// The diagnosis of ``unknown field `a`, expected one of `b`, `c` ``, which the JSON reader has as a text alone.
+fn unknown_in_json(text: &str) -> Option<Diagnosis> {
+    let rest = text.strip_prefix("unknown field `").or_else(|| text.strip_prefix("unknown variant `"))?;
+    let (word, known) = rest.split_once("`, expected ")?;
+    // Every second part between backticks is a word.
+    let known = known.split('`').skip(1).step_by(2);
+    let common = text.starts_with("unknown field").then_some(COMMON_KEYS).into_iter().flatten();
+    Some(meant(Diagnosis::new(plain(text)), word, known.chain(common)))
 }
 
 const TEXT: &str = "a text";
@@ -153,7 +164,22 @@ fn unknown_variant(variant: &str, expected: &[&str]) -> Diagnosis {
     if matches!(variant, "~" | "null" | "") {
         return Diagnosis::new("a value is missing here").hint(format!("write one of: {known}"));
     }
-    Diagnosis::new(format!("`{variant}` is not known here, expected one of {known}"))
+    let diagnosis = Diagnosis::new(format!("`{variant}` is not known here, expected one of {known}"));
+    meant(diagnosis, variant, expected.iter().copied())
+}
+
+fn unknown_field(field: &str, expected: &[&str]) -> Diagnosis {
+    let message = format!("unknown field `{field}`, expected one of {}", expected.join(", "));
+    // Fields of every document are read elsewhere.
+    meant(Diagnosis::new(message), field, expected.iter().copied().chain(COMMON_KEYS))
+}
+
+/// Adds the word that was meant, where one is similar.
+fn meant<'a>(diagnosis: Diagnosis, word: &str, known: impl IntoIterator<Item = &'a str>) -> Diagnosis {
+    match most_similar(word, known) {
+        Some(meant) => diagnosis.hint(format!("did you mean `{meant}`?")),
+        None => diagnosis,
+    }
 }
 
 /// Translates the messages of the YAML parser, of which there are few in practice.

@@ -15,7 +15,8 @@ use serde::{
 use crate::{
     Id, Kind, Name, Revision, Spec,
     diagnosis::{self, Diagnosis},
-    labels::Labels,
+    labels::{Annotations, Labels},
+    similar::most_similar,
     spec::{
         FieldError, GroupSpec, LimitSpec, LlmSpec, RoleBindingSpec, RoleSpec, SecretSpec, ServiceAccountSpec,
         TokenSpec, UserSpec,
@@ -32,6 +33,8 @@ pub struct Document {
     pub name: Option<Name>,
     /// For selecting.
     pub labels: Labels,
+    /// Notes of people and programs.
+    pub annotations: Annotations,
     /// The revision that the writer saw; a change since then is a conflict.
     pub revision: Option<Revision>,
     /// What it is.
@@ -97,7 +100,7 @@ impl Document {
     /// # Errors
     /// The first field that breaks a rule.
     pub fn validate(&self) -> Result<(), FieldError> {
-        text::check(&self.labels, &self.spec)?;
+        text::check(&self.labels, &self.annotations, &self.spec)?;
         self.spec.validate()
     }
 
@@ -136,6 +139,9 @@ fn without_place(error: &serde_json::Error) -> String {
     }
 }
 
+/// The `kind` of a list of documents.
+pub(crate) const LIST: &str = "List";
+
 /// The keys that decide which type reads a document.
 #[derive(Deserialize)]
 pub(crate) struct Head {
@@ -144,9 +150,12 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Whether it is what `get -o json` prints of several resources.
+    /// Whether it is a list of documents, as `get -o json` prints several resources.
     pub(crate) fn is_list(&self) -> bool {
-        self.kind.is_none() && self.items.is_some()
+        match self.kind.as_deref() {
+            None => self.items.is_some(),
+            Some(kind) => kind == LIST,
+        }
     }
 
     pub(crate) fn kind(&self) -> Result<Kind, DocumentError> {
@@ -158,7 +167,13 @@ impl Head {
         Kind::RESOURCES.into_iter().find(|k| k.singular() == kind).ok_or_else(|| DocumentError {
             message: format!("`{kind}` is not a kind"),
             param: "kind".to_owned(),
-            hint,
+            hint: match kind.parse::<Kind>() {
+                Ok(meant) if meant.is_resource() => Some(format!("write `{meant}`")),
+                _ => match most_similar(kind, Kind::RESOURCES.map(Kind::singular)) {
+                    Some(meant) => Some(format!("did you mean `{meant}`?")),
+                    None => hint,
+                },
+            },
         })
     }
 }
@@ -190,8 +205,8 @@ pub(crate) fn read_as<'de, D: Deserializer<'de>>(
     {
         let Flat { kind, times, deserializer } = flat;
         let (common, spec) = FlatSeed { kind, times, spec: PhantomData::<S> }.deserialize(deserializer)?;
-        let Common { id, name, labels, revision } = common;
-        Ok(Document { id, name, labels, revision, spec: wrap(spec) })
+        let Common { id, name, labels, annotations, revision } = common;
+        Ok(Document { id, name, labels, annotations, revision, spec: wrap(spec) })
     }
     let all = Flat { kind, times, deserializer };
     match kind {
@@ -215,6 +230,7 @@ struct Common {
     id: Option<Id>,
     name: Option<Name>,
     labels: Labels,
+    annotations: Annotations,
     revision: Option<Revision>,
 }
 
@@ -289,6 +305,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for SpecKeys<'_, A> {
                     "id" => self.common.id = self.map.next_value()?,
                     "name" => self.common.name = self.map.next_value()?,
                     "labels" => self.common.labels = self.map.next_value()?,
+                    "annotations" => self.common.annotations = self.map.next_value()?,
                     "revision" => self.common.revision = self.map.next_value()?,
                     _ => match &mut self.times {
                         Some(times) if key == "createdAt" => times.created_at = self.map.next_value()?,
@@ -308,7 +325,9 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for SpecKeys<'_, A> {
     }
 }
 
-const COMMON_KEYS: [&str; 7] = ["kind", "id", "name", "labels", "revision", "createdAt", "updatedAt"];
+/// The keys of every document, whatever its kind.
+pub(crate) const COMMON_KEYS: [&str; 8] =
+    ["kind", "id", "name", "labels", "annotations", "revision", "createdAt", "updatedAt"];
 
 enum Key<V> {
     Common(&'static str),
@@ -357,6 +376,9 @@ impl Serialize for Document {
         }
         if !self.labels.is_empty() {
             map.serialize_entry("labels", &self.labels)?;
+        }
+        if !self.annotations.is_empty() {
+            map.serialize_entry("annotations", &self.annotations)?;
         }
         if let Some(revision) = &self.revision {
             map.serialize_entry("revision", revision)?;

@@ -32,6 +32,7 @@ pub mod question;
 pub mod resource;
 pub mod selector;
 pub mod signing_keys;
+pub mod similar;
 pub mod spec;
 pub mod text;
 pub mod throttle;

@@ -246,7 +246,7 @@ pub struct List<T> {
 }
 
 /// The result of an apply for one document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
     /// The document's kind.
@@ -256,6 +256,25 @@ pub struct Applied {
     pub name: Name,
     /// What was done.
     pub outcome: ApplyOutcome,
+    /// What it is from then on, or would be; where `resources=true` asked for it and the writer may view it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub resource: Option<crate::Resource>,
+}
+
+/// A resource that an apply removes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Removal {
+    /// Its kind.
+    pub kind: crate::Kind,
+    /// Its name or id.
+    #[serde(rename = "idOrName")]
+    pub target: String,
+    /// The revision that it must still have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub revision: Option<Revision>,
 }
 
 /// What an apply did to one resource.

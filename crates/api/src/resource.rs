@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::{
     Document, DocumentError, Id, Kind, Name, Spec,
     document::{self, Head, Times},
-    labels::Labels,
+    labels::{Annotations, Labels},
 };
 
 /// A number of the store's one gap-free sequence of changes; 0 is the empty store.
@@ -42,6 +42,8 @@ pub struct Resource {
     pub name: Name,
     /// For selecting.
     pub labels: Labels,
+    /// Notes of people and programs.
+    pub annotations: Annotations,
     /// The revision of the last change to this resource.
     pub revision: Revision,
     /// When it was made.
@@ -64,6 +66,7 @@ impl Resource {
             id: Some(self.id.clone()),
             name: Some(self.name.clone()),
             labels: self.labels.clone(),
+            annotations: self.annotations.clone(),
             revision: Some(self.revision),
             spec: self.spec.clone(),
         }
@@ -94,6 +97,7 @@ impl Resource {
             id: document.id.ok_or_else(|| missing("id"))?,
             name: document.name.ok_or_else(|| missing("name"))?,
             labels: document.labels,
+            annotations: document.annotations,
             revision: document.revision.ok_or_else(|| missing("revision"))?,
             created_at: times.created_at.ok_or_else(|| missing("createdAt"))?,
             updated_at: times.updated_at.ok_or_else(|| missing("updatedAt"))?,
@@ -102,7 +106,7 @@ impl Resource {
     }
 }
 
-/// Flat, one map: `kind`, `id`, `name`, `labels`, `revision`, `createdAt`, `updatedAt`, then the fields of the spec.
+/// Flat, one map: `kind`, `id`, `name`, `labels`, `annotations`, `revision`, `createdAt`, `updatedAt`, then the fields of the spec.
 impl Serialize for Resource {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -111,6 +115,9 @@ impl Serialize for Resource {
         map.serialize_entry("id", &self.id)?;
         if !self.labels.is_empty() {
             map.serialize_entry("labels", &self.labels)?;
+        }
+        if !self.annotations.is_empty() {
+            map.serialize_entry("annotations", &self.annotations)?;
         }
         map.serialize_entry("revision", &self.revision)?;
         map.serialize_entry("createdAt", &self.created_at)?;

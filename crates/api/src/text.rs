@@ -3,7 +3,13 @@
 
 use serde_json::Value;
 
-use crate::{Spec, labels::Labels, selector, spec::FieldError, visible::is_hidden};
+use crate::{
+    Spec,
+    labels::{Annotations, Labels},
+    selector,
+    spec::FieldError,
+    visible::is_hidden,
+};
 
 /// Texts of several lines, for people.
 const FREE: [&str; 2] = ["description", "displayName"];
@@ -15,9 +21,14 @@ const MAX_TEXT_BYTES: usize = 4 * 1024;
 const MAX_LABELS: usize = 64;
 /// Bytes of a label's key and of its value that are looked at.
 const MAX_LABEL_BYTES: usize = 512;
+/// Annotations of one resource.
+const MAX_ANNOTATIONS: usize = 64;
+/// Bytes of all keys and values of the annotations of one resource.
+const MAX_ANNOTATION_BYTES: usize = 16 * 1024;
 
 /// Checks every text of a document but secret values and passwords, which are never shown.
-pub(crate) fn check(labels: &Labels, spec: &Spec) -> Result<(), FieldError> {
+pub(crate) fn check(labels: &Labels, annotations: &Annotations, spec: &Spec) -> Result<(), FieldError> {
+    check_annotations(annotations)?;
     if labels.len() > MAX_LABELS {
         return Err(FieldError::new("labels", format!("a resource has at most {MAX_LABELS} labels")));
     }
@@ -36,6 +47,29 @@ pub(crate) fn check(labels: &Labels, spec: &Spec) -> Result<(), FieldError> {
         if !hidden {
             check_value(name, value, FREE.contains(&name.as_str()))?;
         }
+    }
+    Ok(())
+}
+
+/// Keys are those of labels, values are texts of several lines.
+fn check_annotations(annotations: &Annotations) -> Result<(), FieldError> {
+    if annotations.len() > MAX_ANNOTATIONS {
+        let message = format!("a resource has at most {MAX_ANNOTATIONS} annotations");
+        return Err(FieldError::new("annotations", message));
+    }
+    let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_ANNOTATION_BYTES {
+        let message =
+            format!("the annotations of a resource have at most {MAX_ANNOTATION_BYTES} bytes, {bytes} given");
+        return Err(FieldError::new("annotations", message));
+    }
+    for (key, value) in annotations {
+        let param = format!("annotations.{}", visible(key));
+        check_text(&param, key, false, MAX_LABEL_BYTES)?;
+        selector::check_key(key).map_err(|error| {
+            FieldError::new(&param, error.replace("a label's key", "an annotation's key"))
+        })?;
+        check_text(&param, value, true, MAX_ANNOTATION_BYTES)?;
     }
     Ok(())
 }
@@ -139,6 +173,8 @@ mod tests {
             ("model", "\u{feff}gpt", "U+FEFF"),
             ("labels.team", "a\tb", "U+0009"),
             ("labels.te\u{7f}am", "a", "U+007F"),
+            ("annotations.note", "a\u{1b}b", "U+001B"),
+            ("annotations.no\u{7f}te", "a", "U+007F"),
         ] {
             let error = llm(field, text).unwrap_err();
             assert!(error.message.contains(number), "{field} {text:?}: {error}");
@@ -165,6 +201,17 @@ mod tests {
         assert_eq!(llm("description", &"x".repeat(MAX_FREE_BYTES + 1)).unwrap_err().param, "description");
         assert_eq!(llm("model", &"x".repeat(MAX_TEXT_BYTES + 1)).unwrap_err().param, "model");
         assert_eq!(llm("labels.a", &"x".repeat(MAX_LABEL_BYTES + 1)).unwrap_err().param, "labels.a");
+    }
+
+    #[test]
+    fn annotations_are_bounded_in_number_and_bytes() {
+        assert!(llm("annotations.note", "two\nlines, and more than a label takes").is_ok());
+        assert_eq!(llm("annotations.a b", "x").unwrap_err().param, "annotations.a b");
+        let fits = "x".repeat(MAX_ANNOTATION_BYTES - 1);
+        assert!(llm("annotations.a", &fits).is_ok());
+        assert_eq!(llm("annotations.aa", &fits).unwrap_err().param, "annotations");
+        let many: Annotations = (0..=MAX_ANNOTATIONS).map(|at| (format!("a{at}"), String::new())).collect();
+        assert_eq!(check_annotations(&many).unwrap_err().param, "annotations");
     }
 
     proptest! {

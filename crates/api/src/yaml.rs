@@ -1,6 +1,8 @@
 //! Reads files of YAML documents; errors have a line and a column.
 
-use std::fmt;
+mod list;
+
+use std::{fmt, ops::RangeInclusive};
 
 use serde::Deserialize;
 
@@ -16,8 +18,8 @@ use crate::{
 pub struct Located {
     /// What was read.
     pub document: Document,
-    /// Line of its first key, from 1.
-    pub line: u64,
+    /// Its lines, from 1; the first is that of its first key.
+    pub lines: RangeInclusive<u64>,
 }
 
 /// What is wrong in a file, and where; prints as `LINE:COLUMN: MESSAGE`.
@@ -55,7 +57,8 @@ pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum number of documents of one text.
 pub const MAX_DOCUMENTS: usize = 10_000;
 
-/// Reads every document of a file, JSON included; empty documents are passed over.
+/// Reads every document of a file, JSON included, and the documents of lists: `kind: List` with `items`, what `get -o json` prints,
+/// and arrays. Empty documents are skipped.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
@@ -67,33 +70,79 @@ pub fn read_documents(text: &str) -> Result<Vec<Located>, YamlError> {
         if is_blank(&part.text) {
             continue;
         }
-        let first = part.first_line();
-        if found.len() >= MAX_DOCUMENTS {
-            let message = format!("a file has at most {MAX_DOCUMENTS} documents");
-            let hint = Some("spread them over several files".to_owned());
-            return Err(YamlError { line: first, column: 1, message, hint });
+        match parse(&part.text).map_err(|error| part.place(error))? {
+            Shape::Document(head) if !head.is_list() => {
+                check_count(found.len() + 1, part.first_line())?;
+                found.push(part.document(&head)?);
+            }
+            Shape::Document(_) | Shape::List => {
+                let items = list::read(&part.text).map_err(|error| part.place(error))?;
+                check_count(found.len() + items.len(), part.first_line())?;
+                found.extend(items.into_iter().map(|Located { document, lines }| {
+                    let lines = part.before + lines.start()..=part.before + lines.end();
+                    Located { document, lines }
+                }));
+            }
         }
-        let head: document::Head = parse(&part.text).map_err(|error| part.place(error))?;
-        let at_start = |error: crate::DocumentError| YamlError {
-            line: part.line_of(&error.param),
-            column: 1,
-            message: error.message,
-            hint: error.hint,
-        };
-        if head.is_list() {
-            let message = "this is a list of resources and no document".to_owned();
-            let hint = Some("`mcpctl get -o yaml` prints documents".to_owned());
-            return Err(YamlError { line: first, column: 1, message, hint });
-        }
-        let kind = head.kind().map_err(at_start)?;
-        let read =
-            |deserializer: serde_saphyr::Deserializer<'_, '_>| document::read_as(kind, None, deserializer);
-        let document = serde_saphyr::with_deserializer_from_str_with_options(&part.text, options(), read)
-            .map_err(|error| part.place(located(&error, &part.text)))?;
-        document.validate().map_err(|error| at_start(error.into()))?;
-        found.push(Located { document, line: first });
     }
     Ok(found)
+}
+
+fn check_count(documents: usize, line: u64) -> Result<(), YamlError> {
+    if documents <= MAX_DOCUMENTS {
+        return Ok(());
+    }
+    let message = format!("a file has at most {MAX_DOCUMENTS} documents");
+    let hint = Some("spread them over several files".to_owned());
+    Err(YamlError { line, column: 1, message, hint })
+}
+
+/// Line of the top-level key that a field is below, in the lines of one document; else the document's first.
+pub fn line_of_field(text: &str, lines: &RangeInclusive<u64>, field: &str) -> u64 {
+    let key = field.split(['.', '[']).next().unwrap_or_default();
+    let skip = usize::try_from(lines.start().saturating_sub(1)).unwrap_or(usize::MAX);
+    let own = text.lines().zip(1..).skip(skip).take_while(|(_, at)| at <= lines.end());
+    let keys = own.filter_map(|(line, at)| {
+        let rest = line.trim_start_matches([' ', '\t', '-', '{', '[']);
+        let indent = line.len() - rest.len();
+        let rest = rest.trim_start_matches(['"', '\'']).strip_prefix(key)?;
+        rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':').then_some((indent, at))
+    });
+    // The same key may be in a map below, which is indented more.
+    match key {
+        "" => *lines.start(),
+        _ => keys.min().map_or(*lines.start(), |(_, at)| at),
+    }
+}
+
+/// What a part of a file is, by its first sign.
+enum Shape {
+    Document(document::Head),
+    List,
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> serde::de::Visitor<'de> for Any {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Shape, A::Error> {
+                let map = serde::de::value::MapAccessDeserializer::new(map);
+                document::Head::deserialize(map).map(Shape::Document)
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                Ok(Shape::List)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
 }
 
 /// Reads one value of any type from YAML, e.g. a configuration file.
@@ -152,6 +201,12 @@ fn located(error: &serde_saphyr::Error, text: &str) -> YamlError {
     let Diagnosis { message, hint, place } = diagnosis::of_yaml(error, text);
     let (line, column) = place.unwrap_or(found);
     YamlError { line, column, message, hint }
+}
+
+/// An error about a document as a whole or about a field, at its line.
+fn invalid(text: &str, lines: &RangeInclusive<u64>, error: crate::DocumentError) -> YamlError {
+    let line = line_of_field(text, lines, &error.param);
+    YamlError { line, column: 1, message: error.message, hint: error.hint }
 }
 
 /// Reads the directives (`%YAML 1.2`) before documents and leaves comments of the same length in their place.
@@ -220,13 +275,17 @@ impl Part {
         self.before + 1 + u64::from(self.marked)
     }
 
-    /// The line of a top-level key, else the document's first.
-    fn line_of(&self, param: &str) -> u64 {
-        let key = param.split(['.', '[']).next().unwrap_or_default();
-        let found = self.text.lines().position(|line| {
-            !key.is_empty() && line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
-        });
-        found.map_or_else(|| self.first_line(), |at| self.before + at as u64 + 1)
+    /// The one document that it is.
+    fn document(&self, head: &document::Head) -> Result<Located, YamlError> {
+        let lines = 1 + u64::from(self.marked)..=self.text.lines().count() as u64;
+        let invalid = |error| self.place(invalid(&self.text, &lines, error));
+        let kind = head.kind().map_err(invalid)?;
+        let read =
+            |deserializer: serde_saphyr::Deserializer<'_, '_>| document::read_as(kind, None, deserializer);
+        let document = serde_saphyr::with_deserializer_from_str_with_options(&self.text, options(), read)
+            .map_err(|error| self.place(located(&error, &self.text)))?;
+        document.validate().map_err(|error| invalid(error.into()))?;
+        Ok(Located { document, lines: self.before + lines.start()..=self.before + lines.end() })
     }
 
     /// An error at its place in the file.
@@ -312,7 +371,7 @@ mod tests {
         let error = read_documents(&text).unwrap_err();
         assert_eq!((error.line, error.column), (15, 1), "{error}");
         let read = read_documents(&format!("# a\n\n--- # b\n{SECRET}---\n{SECRET}")).unwrap();
-        assert_eq!(read.iter().map(|located| located.line).collect::<Vec<_>>(), [4, 8]);
+        assert_eq!(read.iter().map(|located| *located.lines.start()).collect::<Vec<_>>(), [4, 8]);
     }
 
     #[test]
@@ -345,7 +404,7 @@ mod tests {
             assert!(!documents.is_empty() && from_str::<serde_json::Value>(SECRET).is_ok(), "{good}");
         }
         let read = read_documents(&format!("%YAML 1.2\n---\n{SECRET}...\n{SECRET}")).unwrap();
-        assert_eq!(read.iter().map(|located| located.line).collect::<Vec<_>>(), [3, 7]);
+        assert_eq!(read.iter().map(|located| *located.lines.start()).collect::<Vec<_>>(), [3, 7]);
         for (bad, line) in [
             (format!("%YAML 2.0\n---\n{SECRET}"), 1),
             (format!("#\n%TAG ! x:\n---\n{SECRET}"), 2),

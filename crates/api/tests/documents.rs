@@ -41,7 +41,7 @@ fn refusal(text: &str) -> String {
 #[test]
 fn a_file_of_documents_reads_in_order() {
     let found = yaml::read_documents(GOOD).unwrap();
-    let kinds: Vec<_> = found.iter().map(|d| (d.document.kind(), d.line)).collect();
+    let kinds: Vec<_> = found.iter().map(|d| (d.document.kind(), *d.lines.start())).collect();
     assert_eq!(kinds, [(Kind::Llm, 1), (Kind::Secret, 11), (Kind::Role, 15), (Kind::RoleBinding, 19)]);
     let Spec::Llm(llm) = &found[0].document.spec else { panic!() };
     assert_eq!(llm.timeouts.first_token.to_string(), "10s");
@@ -102,6 +102,7 @@ fn a_resource_survives_json_and_comes_back_as_a_document() {
         id: Id::mint(),
         name: document.name.clone().unwrap(),
         labels: [("team".to_owned(), "a".to_owned())].into(),
+        annotations: [("note".to_owned(), "two\nlines".to_owned())].into(),
         revision: Revision(7),
         created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         updated_at: "2026-01-02T03:04:06Z".parse().unwrap(),
@@ -186,7 +187,7 @@ fn messages_are_in_plain_words() {
         "kind: Secret\nname: a\ndata: hunter2\n".to_owned(),
         "kind: Secret\nname: a\ndata: {a: {b: hunter2}}\n".to_owned(),
         "kind: Role\nname: a\nrules: [{kinds: [*], verbs: [view], names: [a]}]\n".to_owned(),
-        "{\"items\": []}".to_owned(),
+        "{\"items\": [{\"name\": \"a\"}]}".to_owned(),
         "- a\n".to_owned(),
         "hello\n".to_owned(),
     ];

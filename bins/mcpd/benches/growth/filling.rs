@@ -123,6 +123,7 @@ fn token(at: usize, revision: u64, owners: &Owners) -> Change {
         id: Id::mint(),
         name: format!("token-{at}").parse().unwrap(),
         labels: Default::default(),
+        annotations: Default::default(),
         revision: Revision(revision),
         created_at: Timestamp::now(),
         updated_at: Timestamp::now(),

@@ -285,6 +285,7 @@ mod tests {
             id: Id::mint(),
             name: name.parse().unwrap(),
             labels: BTreeMap::new(),
+            annotations: Default::default(),
             revision: Revision(revision),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,

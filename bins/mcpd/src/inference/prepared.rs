@@ -166,6 +166,7 @@ mod tests {
             id: Id::mint(),
             name: "r".parse().unwrap(),
             labels: Default::default(),
+            annotations: Default::default(),
             revision: Default::default(),
             created_at: Default::default(),
             updated_at: Default::default(),

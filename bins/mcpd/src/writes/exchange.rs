@@ -221,6 +221,7 @@ mod tests {
             id: Id::mint(),
             name: "ci".parse().unwrap(),
             labels: Default::default(),
+            annotations: Default::default(),
             revision: Revision(1),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,

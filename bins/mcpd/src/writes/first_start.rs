@@ -142,6 +142,7 @@ impl Draft<'_> {
         let resource = Resource {
             created_at: old.map_or(self.now, |old| old.created_at),
             labels: old.map(|old| old.labels.clone()).unwrap_or_default(),
+            annotations: old.map(|old| old.annotations.clone()).unwrap_or_default(),
             id,
             name,
             revision: self.batch.next_revision(),

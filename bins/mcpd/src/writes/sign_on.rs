@@ -219,6 +219,7 @@ fn newcomer(
         id: Id::mint(),
         name,
         labels: Default::default(),
+        annotations: Default::default(),
         revision: batch.next_revision(),
         created_at: now,
         updated_at: now,

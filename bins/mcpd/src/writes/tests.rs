@@ -152,6 +152,7 @@ fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapsho
         id: id.clone(),
         name: format!("t-{id}").parse().unwrap(),
         labels: Default::default(),
+        annotations: Default::default(),
         revision,
         created_at: now(),
         updated_at: now(),
@@ -181,6 +182,7 @@ fn beginning() -> (Snapshot, Vec<Credential>) {
             id: Id::mint(),
             name: name.parse().unwrap(),
             labels: Default::default(),
+            annotations: Default::default(),
             revision: Revision(at as u64 + 1),
             created_at: now(),
             updated_at: now(),
@@ -214,9 +216,10 @@ fn root(world: &Snapshot) -> (Snapshot, Principal) {
     let mut changes = Vec::new();
     for located in documents {
         revision = revision.next();
-        let Document { name, spec, labels, .. } = located.document;
+        let Document { name, spec, labels, annotations, .. } = located.document;
         let (id, name) = (Id::mint(), name.unwrap());
-        let resource = Resource { id, name, labels, revision, created_at: now(), updated_at: now(), spec };
+        let resource =
+            Resource { id, name, labels, annotations, revision, created_at: now(), updated_at: now(), spec };
         changes.push(Change::Put(Arc::new(Stored { resource, confidential: None })));
     }
     let world = world.after(revision, changes);

@@ -48,6 +48,7 @@ impl TokenDraft {
             id: Id::mint(),
             name: self.name,
             labels: Default::default(),
+            annotations: Default::default(),
             revision,
             created_at: now,
             updated_at: now,

@@ -199,6 +199,7 @@ impl History {
                 id,
                 name,
                 labels: Default::default(),
+                annotations: Default::default(),
                 revision: self.revision,
                 created_at: Timestamp::UNIX_EPOCH,
                 updated_at: Timestamp::UNIX_EPOCH,

@@ -46,6 +46,7 @@ pub fn stored(name: &str, spec: Spec, revision: u64) -> Arc<Stored> {
             id: Id::mint(),
             name: name.parse().unwrap(),
             labels: Default::default(),
+            annotations: Default::default(),
             revision: Revision(revision),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
