@@ -22,6 +22,7 @@ mod login;
 mod passwd;
 mod patch;
 mod resources;
+mod retry;
 mod rotate;
 mod set;
 mod targets;
@@ -31,6 +32,7 @@ mod top;
 mod usage;
 mod version;
 mod watch;
+mod writing;
 
 use clap::{Parser, Subcommand};
 

@@ -69,7 +69,8 @@ pub async fn run<P: Proposal>(store: &Store, locking: Locking, mut proposal: P) 
         if plan.changes.is_empty() {
             return Ok(plan);
         }
-        let changes = RecordedChanges::new(plan.base, author, clock::now(), plan.changes.clone());
+        let changes = RecordedChanges::new(plan.base, author, clock::now(), plan.changes.clone())
+            .rotating(&plan.rotated);
         let committed = match lock {
             None => store.commit(changes).await,
             Some(lock) => store.commit_locked(lock, changes).await,

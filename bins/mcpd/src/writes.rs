@@ -141,6 +141,8 @@ pub struct Plan {
     pub results: Vec<Applied>,
     /// The resource of each intent but deletions, in order.
     pub resources: Vec<Arc<Stored>>,
+    /// Tokens that get a new secret: the audit names that, and not a creation.
+    pub rotated: Vec<Id>,
     /// Side effects that the writer should know.
     pub warnings: Vec<String>,
     /// The snapshot after the changes.
@@ -157,6 +159,7 @@ impl Plan {
             changes,
             results: Vec::new(),
             resources: resource.into_iter().collect(),
+            rotated: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -235,6 +238,7 @@ pub struct Planner<'a> {
     now: Timestamp,
     vault: &'a dyn Vault,
     batch: Batch,
+    rotated: Vec<Id>,
     warnings: Vec<String>,
 }
 
@@ -252,12 +256,18 @@ pub fn plan(
     vault: &dyn Vault,
     intents: Vec<Intent>,
 ) -> Result<Plan, (usize, Refusal)> {
-    let mut planner = Planner { before, actor, now, vault, batch: Batch::new(before), warnings: Vec::new() };
+    let batch = Batch::new(before);
+    let mut planner = Planner { before, actor, now, vault, batch, rotated: Vec::new(), warnings: Vec::new() };
     let mut planned: Vec<(usize, Planned)> = Vec::with_capacity(intents.len());
-    // Secrets first, whatever their order in a file, so that references get the ids of this batch.
-    let (secrets, others): (Vec<_>, Vec<_>) =
-        intents.into_iter().enumerate().partition(|(_, intent)| intent.describe().1 == Kind::Secret);
-    for (at, intent) in secrets.into_iter().chain(others) {
+    let mut ordered: Vec<(usize, Intent)> = intents.into_iter().enumerate().collect();
+    // Deletions first, so that none removes what a document of the same batch writes. Then secrets, whatever their order in a
+    // file, so that references get the ids of this batch.
+    ordered.sort_by_key(|(_, intent)| match intent {
+        Intent::Delete { .. } => 0,
+        other if other.describe().1 == Kind::Secret => 1,
+        _ => 2,
+    });
+    for (at, intent) in ordered {
         let done = match intent {
             Intent::Create(write) => planner.create(write).map(Some),
             Intent::Apply(write) => planner.apply(write).map(Some),
@@ -283,14 +293,14 @@ pub fn plan(
         }
     }
     let last = planned.len().saturating_sub(1);
-    let Planner { batch: Batch { after, changes }, warnings, .. } = planner;
+    let Planner { batch: Batch { after, changes }, rotated, warnings, .. } = planner;
     check_outcome(before, &after, actor, now, &changes).map_err(|refusal| (last, refusal))?;
     let (mut results, mut resources) = (Vec::new(), Vec::new());
     for (stored, outcome) in planned.into_iter().filter_map(|(_, done)| done) {
-        results.push(Applied { kind: stored.kind(), name: stored.name().clone(), outcome });
+        results.push(Applied { kind: stored.kind(), name: stored.name().clone(), outcome, resource: None });
         resources.push(stored);
     }
-    Ok(Plan { base: before.revision(), changes, results, resources, warnings, after })
+    Ok(Plan { base: before.revision(), changes, results, resources, rotated, warnings, after })
 }
 
 /// Checks the whole step: rights that it grants or takes away, and that an administrator remains.

@@ -9,7 +9,7 @@ mod usage;
 
 pub use audit::AuditRequest;
 pub use health::HealthQuestion;
-pub use requests::{Changed, ChatRequest};
+pub use requests::{Batch, Changed, ChatRequest};
 pub use sign_on::DeviceAnswer;
 pub use usage::UsageRequest;
 
@@ -77,6 +77,8 @@ pub struct Client {
     timeout: Duration,
     /// Whether writes ask mcpd not to check new credentials at their providers.
     skip_check: bool,
+    /// Whether writes are judged and not stored.
+    dry_run: bool,
 }
 
 impl Client {
@@ -132,7 +134,8 @@ impl Client {
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         let builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
         let http = builder.build().map_err(|error| ClientError::setup(&error))?;
-        Ok(Self { server, http, authorization, agent: None, timeout: options.timeout, skip_check: false })
+        let timeout = options.timeout;
+        Ok(Self { server, http, authorization, agent: None, timeout, skip_check: false, dry_run: false })
     }
 
     /// A client of this user's agent by its socket, where the user of both ends is known and no credential is needed.
@@ -149,6 +152,12 @@ impl Client {
     #[must_use]
     pub fn skipping_check(self, skip: bool) -> Self {
         Self { skip_check: skip, ..self }
+    }
+
+    /// The same client, whose writes of documents and removals mcpd judges and does not store, where `is_dry` says so.
+    #[must_use]
+    pub fn as_dry_run(self, is_dry: bool) -> Self {
+        Self { dry_run: is_dry, ..self }
     }
 
     /// The same client with another bearer. The TLS set-up is shared; connections are not, because none is kept.

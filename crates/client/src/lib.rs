@@ -8,6 +8,7 @@ mod agent_socket;
 mod client;
 pub mod config;
 mod dial;
+mod download;
 mod error;
 pub mod expiry;
 mod feed;
@@ -23,8 +24,10 @@ mod way;
 
 pub use agent_record::AgentRecord;
 pub use client::{
-    AuditRequest, Changed, ChatRequest, Client, ClientOptions, DeviceAnswer, HealthQuestion, UsageRequest,
+    AuditRequest, Batch, Changed, ChatRequest, Client, ClientOptions, DeviceAnswer, HealthQuestion,
+    UsageRequest,
 };
+pub use download::{DownloadError, download};
 pub use error::{ClientError, ErrorResponse, PLAIN_MCPD, check_address, is_loopback};
 pub use feed::{FeedClient, FeedError, FeedEvent, FeedStream};
 pub use guard::{ForeignPeer, Guard};

@@ -45,7 +45,20 @@ impl RecordedChanges {
         let audit = changes.iter().map(|change| audit_row(&author, at, change)).collect();
         Self { base, actor: author.principal, changes, audit }
     }
+
+    /// The same, where these tokens got a new secret. The token is as old as its secret, so that it looks like one that is created.
+    #[must_use]
+    pub fn rotating(mut self, tokens: &[Id]) -> Self {
+        let is_rotated = |row: &&mut AuditRow| row.resource_id.as_ref().is_some_and(|id| tokens.contains(id));
+        for row in self.audit.iter_mut().filter(is_rotated) {
+            ROTATE.clone_into(&mut row.action);
+        }
+        self
+    }
 }
+
+/// The action of a token's new secret.
+const ROTATE: &str = "rotate";
 
 fn audit_row(author: &Author, at: Timestamp, change: &Change) -> AuditRow {
     // On record with every write of it, so that the audit shows who let it begin.

@@ -1,15 +1,19 @@
 //! `mcpctl apply`, `mcpctl diff`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use mcpctl_api::{
     Document, Spec,
     question::{ApplyOutcome, ApplyReport},
     spec::{ExternalLink, NewPassword, SecretValue},
 };
-use mcpctl_client::Client;
+use mcpctl_client::{Batch, Client};
 
-use super::files::{self, FromFile};
+use super::{
+    files::{self, FileArgs, FromFile},
+    targets::LabelSelector,
+    writing::WriteArgs,
+};
 use crate::{
     Outcome,
     context::Global,
@@ -23,59 +27,78 @@ use crate::{
 /// What to apply.
 #[derive(clap::Args)]
 pub struct Args {
-    /// File, directory, or - for standard input
-    #[arg(long = "filename", short = 'f', value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
-    /// Judge everything, store nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    files: FileArgs,
+    /// Only those of the files with these labels
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    selector: Option<String>,
     /// Do not ask providers whether they accept new keys
     #[arg(long)]
     skip_check: bool,
+    #[command(flatten)]
+    write: WriteArgs,
 }
 
 /// What to compare.
 #[derive(clap::Args)]
 pub struct DiffArgs {
-    /// File, directory, or - for standard input
-    #[arg(long = "filename", short = 'f', value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    files: FileArgs,
+    /// Only those of the files with these labels
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    selector: Option<String>,
 }
 
-async fn send(client: &Client, found: &[FromFile], dry_run: bool) -> Result<ApplyReport, Failure> {
-    for found in found {
-        found.name()?;
-    }
+/// The documents of the files that can be written and are selected.
+async fn read(files: &FileArgs, selector: Option<&str>) -> Result<Vec<FromFile>, Failure> {
+    let selector = LabelSelector::parse(selector)?;
+    let found = files.read().await?;
+    found.iter().try_for_each(|found| found.name().map(drop))?;
+    Ok(files::writable(found, selector.as_ref().map(|selector| &selector.parsed)))
+}
+
+async fn send(client: &Client, found: &[FromFile], shows_resources: bool) -> Result<ApplyReport, Failure> {
     let documents: Vec<_> = found.iter().map(|found| &found.document).collect();
-    let report = client.apply(&documents, dry_run).await.map_err(|error| files::place(error, found))?;
+    let batch = Batch { documents: &documents, delete: &[], shows_resources };
+    let report = client.apply_batch(&batch).await.map_err(|error| files::place(error, found))?;
     output::warnings(&report.warnings);
     Ok(report)
 }
 
 /// Makes or changes all, or none.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
-    let found = files::read(&args.files)?;
-    let client = global.client()?.skipping_check(args.skip_check);
-    let report = send(&client, &found, args.dry_run).await?;
-    let suffix = if report.dry_run { " (dry run)" } else { "" };
-    for applied in report.results {
+    let found = read(&args.files, args.selector.as_deref()).await?;
+    let mut report = args.write.report();
+    if args.write.is_client_side() {
+        found.iter().try_for_each(|found| report.add_unsent(&found.document, "checked"))?;
+        return report.finish();
+    }
+    if found.is_empty() {
+        note!("nothing to apply");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let client = args.write.client(global.client()?.skipping_check(args.skip_check));
+    for applied in send(&client, &found, args.write.shows_resources()).await?.results {
         let word = match applied.outcome {
             ApplyOutcome::Created => "created",
             ApplyOutcome::Configured => "configured",
             ApplyOutcome::Unchanged => "unchanged",
         };
-        data!("{}/{} {word}{suffix}", applied.kind.plural(), applied.name)?;
+        report.add(applied.kind, &applied.name, applied.resource.as_ref(), word)?;
     }
-    Ok(ExitCode::SUCCESS)
+    report.finish()
 }
 
 /// Shows line by line what an apply would change. Exit code 0 where nothing, 1 where something would.
 ///
 /// The server decides whether something would change, because only the server knows secret values; they are never shown.
 pub async fn diff(global: &Global, args: &DiffArgs) -> Outcome {
-    let found = files::read(&args.files)?;
+    let found = read(&args.files, args.selector.as_deref()).await?;
+    if found.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let client = global.client()?;
-    let report = send(&client, &found, true).await?;
+    let report = send(&client.clone().as_dry_run(true), &found, false).await?;
     let mut differs = false;
     for (FromFile { document, .. }, applied) in found.iter().zip(report.results) {
         let before = match applied.outcome {

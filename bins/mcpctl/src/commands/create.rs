@@ -8,30 +8,32 @@ mod rights;
 mod roster;
 mod subjects;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use mcpctl_api::{
     Document, Name, Spec,
     spec::{Capability, LlmSpec, LlmTarget, ProviderType, SecretKeyRef},
 };
-use mcpctl_client::Changed;
 use url::Url;
 
-use super::files;
+use super::{
+    files,
+    writing::{DryRun, WriteArgs},
+};
 use crate::{Outcome, context::Global, failure::Failure, output};
 
 /// What to make.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct Args {
-    /// File, directory, or - for standard input, each document must be new; or people in a CSV file, with the columns
-    /// name,displayName,email,groups
+    /// File, directory, address (https://…), or - for standard input, each document must be new; or people in a CSV file, with
+    /// the columns name,displayName,email,groups
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Read directories below the directories too
+    #[arg(long, short = 'R', requires = "files")]
+    recursive: bool,
     /// Make each person whom a CSV file adds a first token, and write them to this file, which only you can read; - for standard
     /// output
     #[arg(long, value_name = "FILE", requires = "files")]
@@ -42,6 +44,8 @@ pub struct Args {
     /// Do not ask providers whether they accept new keys
     #[arg(long)]
     skip_check: bool,
+    #[command(flatten)]
+    write: WriteArgs,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -49,24 +53,33 @@ pub struct Args {
 #[derive(Subcommand)]
 enum What {
     /// A person
-    User(people::User),
+    User(New<people::User>),
     /// A set of users and service accounts
-    Group(people::Group),
+    Group(New<people::Group>),
     /// A program that calls in its own right
     #[command(alias = "sa")]
-    Serviceaccount(people::ServiceAccount),
+    Serviceaccount(New<people::ServiceAccount>),
     /// A credential for a user or service account; printed once, on standard output
-    Token(credentials::Token),
+    Token(New<credentials::Token>),
     /// Keys and values that cannot be read back
-    Secret(credentials::Secret),
+    Secret(New<credentials::Secret>),
     /// A rule
-    Role(rights::Role),
+    Role(New<rights::Role>),
     /// Gives a role to subjects
-    Rolebinding(rights::RoleBinding),
+    Rolebinding(New<rights::RoleBinding>),
     /// A bound on requests, tokens or cost
-    Limit(limits::Limit),
+    Limit(New<limits::Limit>),
     /// A named language model
-    Llm(Llm),
+    Llm(New<Llm>),
+}
+
+/// A resource from options, and what becomes of it.
+#[derive(clap::Args)]
+struct New<T: clap::Args> {
+    #[command(flatten)]
+    resource: T,
+    #[command(flatten)]
+    write: WriteArgs,
 }
 
 /// An Llm.
@@ -106,6 +119,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     let Some(what) = args.what else {
         return match args.files.as_slice() {
             [path] if is_csv(path) => {
+                if args.write.output.is_some() || args.write.dry_run != DryRun::None {
+                    return Err(Failure::usage("--dry-run and -o are for documents, and this is a CSV file"));
+                }
                 let wanted = onboarding::Wanted { tokens: args.tokens, missing: args.missing_tokens };
                 onboarding::run(&global.client()?, path, wanted).await
             }
@@ -114,26 +130,40 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
             }
             _ if args.tokens.is_some() => Err(Failure::usage("--tokens is for people in a CSV file")
                 .hint("mcpctl create token NAME --for User/alice")),
-            files => from_files(global, files, skip_check).await,
+            [] => {
+                Err(Failure::usage("nothing is named").hint("-f FILE, or a kind: mcpctl create llm NAME …"))
+            }
+            files => from_files(global, files, &args).await,
         };
     };
     // Mistakes on the command line are reported before any request is sent.
-    let document = match what {
-        What::Token(token) => return token.issue(&global.client()?).await,
-        What::User(user) => return user.create(&global.client()?).await,
-        What::Group(group) => group.document(),
-        What::Serviceaccount(account) => account.document(),
-        What::Secret(secret) => secret.document()?,
-        What::Role(role) => role.document(),
-        What::Rolebinding(binding) => binding.document()?,
-        What::Limit(limit) => limit.document(),
-        What::Llm(llm) => {
-            skip_check = llm.skip_check;
-            llm.document()
+    let (document, write) = match what {
+        What::Token(New { resource, write }) => return resource.create(global, write).await,
+        What::User(New { resource, write }) => return resource.create(global, write).await,
+        What::Group(New { resource, write }) => (resource.document(), write),
+        What::Serviceaccount(New { resource, write }) => (resource.document(), write),
+        What::Secret(New { resource, write }) => (resource.document()?, write),
+        What::Role(New { resource, write }) => (resource.document(), write),
+        What::Rolebinding(New { resource, write }) => (resource.document()?, write),
+        What::Limit(New { resource, write }) => (resource.document(), write),
+        What::Llm(New { resource, write }) => {
+            skip_check = resource.skip_check;
+            (resource.document(), write)
         }
     };
     check(&document)?;
-    created(&global.client()?.skipping_check(skip_check).create(&document).await?)
+    if write.is_client_side() {
+        return write.print_unsent(&document, CREATED);
+    }
+    let client = write.client(global.client()?.skipping_check(skip_check));
+    let created = client.create(&document).await.map_err(|error| match &document.spec {
+        Spec::Secret(_) if error.code() == Some("already_exists") => {
+            let name = document.name.as_ref().map(Name::as_str).unwrap_or_default();
+            Failure::new(&error).hint(format!("a new value: mcpctl set secret {name} KEY"))
+        }
+        _ => error.into(),
+    })?;
+    write.print(&created, CREATED)
 }
 
 fn is_csv(path: &Path) -> bool {
@@ -198,25 +228,35 @@ impl Llm {
 }
 
 fn document(name: Name, spec: Spec) -> Document {
-    Document { id: None, name: Some(name), labels: Default::default(), revision: None, spec }
+    Document {
+        id: None,
+        name: Some(name),
+        labels: Default::default(),
+        annotations: Default::default(),
+        revision: None,
+        spec,
+    }
 }
 
-fn created(changed: &Changed) -> Outcome {
-    output::warnings(&changed.warnings);
-    data!("{}/{} created", changed.kind.plural(), changed.name)?;
-    Ok(ExitCode::SUCCESS)
-}
+/// What is reported of a new resource.
+const CREATED: &str = "created";
 
-async fn from_files(global: &Global, paths: &[PathBuf], skip_check: bool) -> Outcome {
-    let found = files::read(paths)?;
-    let client = global.client()?.skipping_check(skip_check);
+async fn from_files(global: &Global, paths: &[PathBuf], args: &Args) -> Outcome {
+    let found = files::read(paths, args.recursive).await?;
+    let mut report = args.write.report();
+    if args.write.is_client_side() {
+        found.iter().try_for_each(|found| report.add_unsent(&found.document, CREATED))?;
+        return report.finish();
+    }
+    let client = args.write.client(global.client()?.skipping_check(args.skip_check));
     for found in found {
         let changed = client.create(&found.document).await;
         let changed = changed.map_err(|error| {
             let field = error.param().unwrap_or_default().to_owned();
             found.place(&field, error)
         })?;
-        created(&changed)?;
+        output::warnings(&changed.warnings);
+        report.add(changed.kind, &changed.name, changed.resource.as_ref(), CREATED)?;
     }
-    Ok(ExitCode::SUCCESS)
+    report.finish()
 }

@@ -39,16 +39,16 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
         Targets::some(&args.what)?
     } else {
         // In reverse order, so that a resource is removed before those that it refers to.
-        let found = files::read(&args.files)?;
+        let found = files::read(&args.files, false).await?;
         found
             .iter()
             .rev()
             .map(|found| Ok((found.document.kind(), found.name()?.to_string())))
             .collect::<Result<_, Failure>>()?
     };
-    let client = global.client()?;
+    let client = global.client()?.as_dry_run(args.dry_run);
     for (kind, name) in targets {
-        output::warnings(&client.delete(kind, &name, args.dry_run).await?);
+        output::warnings(&client.delete(kind, &name, None).await?);
         let suffix = if args.dry_run { " (dry run)" } else { "" };
         data!("{}/{name} deleted{suffix}", kind.plural())?;
     }

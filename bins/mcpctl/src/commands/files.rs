@@ -1,29 +1,53 @@
-//! Documents from files, directories and standard input; errors of the server get the file and line of their document.
+//! Documents from files, directories, the web and standard input; errors of the server get the file and line of their document.
 
 use std::{
     io::Read,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     rc::Rc,
 };
 
 use mcpctl_api::{
-    Document, Name,
+    Document, Name, Spec,
     encoding::{self, NotText},
+    selector::Selector,
     yaml,
 };
-use mcpctl_client::ClientError;
+use mcpctl_client::{ClientError, ClientTls, download};
+use url::Url;
 
 use crate::failure::Failure;
 
 /// Largest file of documents or of people that is read.
 const MAX_BYTES: u64 = 64 << 20;
+/// Most files that are read of directories, and how deep.
+const MAX_FILES: usize = 10_000;
+const MAX_DEPTH: usize = 32;
+
+/// `-f` of a command that takes nothing else.
+#[derive(Debug, Clone, clap::Args)]
+pub struct FileArgs {
+    /// File, directory, address (https://…), or - for standard input; several are possible
+    #[arg(long = "filename", short = 'f', value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Read directories below the directories too
+    #[arg(long, short = 'R')]
+    recursive: bool,
+}
+
+impl FileArgs {
+    /// Every document of the files, in order.
+    pub async fn read(&self) -> Result<Vec<FromFile>, Failure> {
+        read(&self.files, self.recursive).await
+    }
+}
 
 /// A document and where it was read.
 pub struct FromFile {
     /// What was read.
     pub document: Document,
     file: Rc<File>,
-    line: u64,
+    lines: RangeInclusive<u64>,
 }
 
 struct File {
@@ -32,13 +56,20 @@ struct File {
 }
 
 /// Reads every document of the files, in order; `-` is standard input, of a directory all `.yaml`, `.yml` and `.json`.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<FromFile>, Failure> {
+pub async fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<FromFile>, Failure> {
     let mut found = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
             read_text("stdin", stdin()?, &mut found)?;
+        } else if let Some(url) = address(path)? {
+            let bytes = download(&url, &ClientTls::default(), yaml::MAX_BYTES).await;
+            let name = path.display().to_string();
+            let text = decoded(&name, &bytes.map_err(Failure::new)?)?;
+            read_text(&name, text, &mut found)?;
         } else if path.is_dir() {
-            for file in files_of(path)? {
+            let mut files = Vec::new();
+            files_of(path, if recursive { MAX_DEPTH } else { 0 }, &mut files)?;
+            for file in files {
                 read_text(&file.display().to_string(), read_file(&file)?, &mut found)?;
             }
         } else {
@@ -47,23 +78,48 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<FromFile>, Failure> {
     }
     if found.is_empty() {
         return Err(Failure::new("there is no document in what was given").hint(
-            "a document begins with `kind:` and `name:`; of a directory, .yaml, .yml and .json are read",
+            "a document begins with `kind:` and `name:`; of a directory, .yaml, .yml and .json are read, with -R those below too",
         ));
     }
     Ok(found)
 }
 
-fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+/// The address that a `-f` is, where it is one.
+fn address(path: &Path) -> Result<Option<Url>, Failure> {
+    match path.to_str() {
+        Some(text) if text.starts_with("https://") || text.starts_with("http://") => text
+            .parse()
+            .map(Some)
+            .map_err(|error| Failure::usage(format!("`{text}` is not an address: {error}"))),
+        _ => Ok(None),
+    }
+}
+
+/// The files of a directory, those of the directories in it after its own. Links to directories are not followed.
+fn files_of(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let unreadable = |error| Failure::new(format!("`{}`: {error}", dir.display()));
-    let mut files = Vec::new();
+    let (mut own, mut below) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json") {
-            files.push(path);
+        let entry = entry.map_err(unreadable)?;
+        let path = entry.path();
+        if entry.file_type().map_err(unreadable)?.is_dir() {
+            below.push(path);
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json") {
+            own.push(path);
         }
     }
-    files.sort();
-    Ok(files)
+    own.sort();
+    files.append(&mut own);
+    if files.len() > MAX_FILES {
+        return Err(Failure::new(format!("`{}`: more than {MAX_FILES} files", dir.display())));
+    }
+    if depth > 0 {
+        below.sort();
+        for dir in below {
+            files_of(&dir, depth - 1, files)?;
+        }
+    }
+    Ok(())
 }
 
 /// The text of a file that the user named, in whichever encoding it is written.
@@ -108,7 +164,7 @@ fn read_text(name: &str, text: String, found: &mut Vec<FromFile>) -> Result<(), 
     found.extend(documents.into_iter().map(|located| FromFile {
         document: located.document,
         file: Rc::clone(&file),
-        line: located.line,
+        lines: located.lines,
     }));
     Ok(())
 }
@@ -125,19 +181,21 @@ pub fn wrong(file: &str, error: &yaml::YamlError) -> Failure {
 impl FromFile {
     /// The document's name.
     pub fn name(&self) -> Result<&Name, Failure> {
-        let missing = || Failure::new(format!("{}:{}: missing field `name`", self.file.name, self.line));
+        let missing =
+            || Failure::new(format!("{}:{}: missing field `name`", self.file.name, self.lines.start()));
         self.document.name.as_ref().ok_or_else(missing)
     }
 
-    /// Line of the top-level key that a field is below, else of the document.
-    fn line_of(&self, field: &str) -> u64 {
-        let key = field.split(['.', '[']).next().unwrap_or_default();
-        let skip = usize::try_from(self.line).unwrap_or(usize::MAX).saturating_sub(1);
-        let own = self.file.text.lines().zip(1..).skip(skip).take_while(|(line, _)| !line.starts_with("---"));
-        let found = own.into_iter().find(|(line, _)| {
-            !key.is_empty() && line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
-        });
-        found.map_or(self.line, |(_, at)| at)
+    /// Where a field of the document is, as `FILE:LINE`.
+    pub fn place_of(&self, field: &str) -> String {
+        let line = yaml::line_of_field(&self.file.text, &self.lines, field);
+        format!("{}:{line}", self.file.name)
+    }
+
+    /// Whether it is what `get` shows of a token. Its secret is shown to its maker alone, and only once, so that nothing can be made
+    /// or changed with it.
+    pub fn is_shown_token(&self) -> bool {
+        matches!(self.document.spec, Spec::Token(_)) && self.document.id.is_some()
     }
 
     /// An error of the server about this document, with file, line and field.
@@ -147,7 +205,7 @@ impl FromFile {
             return error.into();
         }
         let named = if field.is_empty() { String::new() } else { format!("{field}: ") };
-        let failure = Failure::new(format!("{}:{}: {named}{error}", self.file.name, self.line_of(field)));
+        let failure = Failure::new(format!("{}: {named}{error}", self.place_of(field)));
         match error.hint() {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -167,6 +225,23 @@ pub fn place(error: ClientError, documents: &[FromFile]) -> Failure {
         Some((document, field)) => document.place(&field, error),
         None => error.into(),
     }
+}
+
+/// What of the documents can be written: not the tokens that `get` shows, and only what the selector selects.
+pub fn writable(found: Vec<FromFile>, selector: Option<&Selector>) -> Vec<FromFile> {
+    let mut tokens = 0_usize;
+    let found = found.into_iter().filter(|found| {
+        let is_token = found.is_shown_token();
+        tokens += usize::from(is_token);
+        !is_token && selector.is_none_or(|selector| selector.matches(&found.document.labels))
+    });
+    let found = found.collect();
+    match tokens {
+        0 => {}
+        1 => note!("1 token is skipped: a token is made anew, by `mcpctl create token`"),
+        _ => note!("{tokens} tokens are skipped: a token is made anew, by `mcpctl create token`"),
+    }
+    found
 }
 
 #[cfg(test)]

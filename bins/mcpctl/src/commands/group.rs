@@ -1,20 +1,15 @@
 //! `mcpctl group add`, `mcpctl group remove`: members of a group, one by one. Others may change the group at the same time: no change
 //! of theirs is lost.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use clap::Subcommand;
 use mcpctl_api::{Kind, Name, Spec, spec::Subject};
-use mcpctl_client::{Changed, Client, ClientError};
+use mcpctl_client::{Changed, Client};
 use serde_json::json;
 
-use super::targets::account;
+use super::{retry, targets::account};
 use crate::{Outcome, context::Global, failure::Failure, output};
-
-/// How often a change is tried again that lost to another writer. Each loss is another writer's success.
-const MAX_ATTEMPTS: u32 = 20;
-/// How long it waits before the first repetition; longer before later ones.
-const BACKOFF: Duration = Duration::from_millis(20);
 
 /// What to do with the members.
 #[derive(clap::Args)]
@@ -39,15 +34,19 @@ struct Members {
     /// Accounts, e.g. alice, User/alice or ServiceAccount/ci
     #[arg(value_name = "ACCOUNT", required = true, value_parser = account)]
     accounts: Vec<Subject>,
+    /// Change nothing: mcpd judges it
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Changes the members.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let client = global.client()?;
-    let (Members { group, accounts }, adds) = match args.command {
+    let (Members { group, accounts, dry_run }, adds) = match args.command {
         Command::Add(members) => (members, true),
         Command::Remove(members) => (members, false),
     };
+    let client = global.client()?.as_dry_run(dry_run);
+    let suffix = if dry_run { " (dry run)" } else { "" };
     let (done, word) = if adds {
         (add(&client, &group, &accounts).await?, "added to")
     } else {
@@ -55,7 +54,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     };
     for account in &accounts {
         match done.contains(account) {
-            true => data!("{account} {word} groups/{group}")?,
+            true => data!("{account} {word} groups/{group}{suffix}")?,
             false if adds => note!("{account} is in groups/{group} already"),
             false => note!("{account} is not in groups/{group}"),
         }
@@ -92,35 +91,27 @@ async fn remove(client: &Client, group: &Name, accounts: &[Subject]) -> Result<V
     .await
 }
 
-/// Changes the members at the revision at which they were read, and again where another writer was first.
+/// Changes the members at the revision at which they were read.
 async fn change(
     client: &Client,
     group: &Name,
     change: impl Fn(&mut Vec<Subject>) -> Vec<Subject>,
 ) -> Result<Vec<Subject>, Failure> {
-    for attempt in 0..MAX_ATTEMPTS {
+    retry::until_first(format!("groups/{group}"), async || {
         let resource = client.get(Kind::Group, group.as_str()).await?;
-        let Spec::Group(spec) = resource.spec else { return Err(Failure::new("mcpd gave no group")) };
+        let Spec::Group(spec) = resource.spec else {
+            return Err(Failure::new("mcpd gave no group").into());
+        };
         let mut members = spec.members;
         let changed = change(&mut members);
-        if changed.is_empty() {
-            return Ok(changed);
+        if !changed.is_empty() {
+            let patch = json!({"members": members});
+            let id = resource.id.as_str();
+            let Changed { warnings, .. } =
+                client.patch(Kind::Group, id, &patch, Some(resource.revision)).await?;
+            output::warnings(&warnings);
         }
-        let patch = json!({"members": members});
-        match client.patch(Kind::Group, resource.id.as_str(), &patch, Some(resource.revision)).await {
-            Ok(Changed { warnings, .. }) => {
-                output::warnings(&warnings);
-                return Ok(changed);
-            }
-            Err(error) if is_stale(&error) => tokio::time::sleep(BACKOFF * (attempt + 1)).await,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(Failure::new(format!("other changes of groups/{group} were first, {MAX_ATTEMPTS} times"))
-        .hint("run it again"))
-}
-
-/// Whether a write was refused because another one was first.
-pub(super) fn is_stale(error: &ClientError) -> bool {
-    error.status().is_some_and(|status| status.as_u16() == 412)
+        Ok(changed)
+    })
+    .await
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use mcpctl_api::{
-    HumanDuration, Name,
+    HumanDuration, Kind, Name,
     question::{IssuedToken, RotationRequest},
 };
 use mcpctl_client::{
@@ -12,6 +12,10 @@ use mcpctl_client::{
     config::{self, ConfigError, Context},
 };
 
+use super::{
+    create::credentials::{check_token_output, print_issued},
+    writing::{DryRun, WriteArgs},
+};
 use crate::{Outcome, context::Global, failure::Failure, output::table::until};
 
 /// What to rotate.
@@ -34,6 +38,8 @@ struct Token {
     name: String,
     #[command(flatten)]
     times: Times,
+    #[command(flatten)]
+    write: WriteArgs,
 }
 
 /// How long the two secrets are good for.
@@ -49,12 +55,12 @@ pub(super) struct Times {
 
 /// Rotates it.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let What::Token(Token { name, times }) = args.what;
+    let What::Token(Token { name, times, write }) = args.what;
     let identity = global.identity()?;
     let context = identity.context.clone();
     let client = identity.client()?;
     let me = client.whoami().await?;
-    Rotation { context, in_use: me.token, name, times, prints_saved: true }.run(global, &client).await
+    Rotation { context, in_use: me.token, name, times, prints_saved: true, write }.run(global, &client).await
 }
 
 /// The rotation of one token.
@@ -70,13 +76,23 @@ pub(super) struct Rotation {
     pub times: Times,
     /// Whether a token that its context has got is printed too.
     pub prints_saved: bool,
+    /// Whether it is a dry run, and what is printed.
+    pub write: WriteArgs,
 }
 
 impl Rotation {
     /// Rotates the token, saves it where it is the one in use, and prints it.
     pub async fn run(self, global: &Global, client: &Client) -> Outcome {
-        let Self { context, in_use, name, times: Times { grace, expires_in }, prints_saved } = self;
-        let issued = client.rotate_token(&name, &RotationRequest { grace, expires_in }).await?;
+        let Self { context, in_use, name, times: Times { grace, expires_in }, prints_saved, write } = self;
+        check_token_output(write)?;
+        let wanted = RotationRequest { grace, expires_in };
+        if write.dry_run == DryRun::Server {
+            let token = client.try_rotation(&name, &wanted).await?;
+            let mut report = write.report();
+            report.add(Kind::Token, &token.name, Some(&token), "rotated")?;
+            return report.finish();
+        }
+        let issued = client.rotate_token(&name, &wanted).await?;
         let mut saved = Ok(None);
         if in_use.as_ref() == Some(&issued.name)
             && let Some(context) = context
@@ -86,8 +102,7 @@ impl Rotation {
         }
         let printed = prints_saved || !matches!(saved, Ok(Some(_)));
         if printed {
-            // The token alone, so that it can go straight into a file or a variable.
-            data!("{}", issued.token.expose())?;
+            print_issued(&issued, write)?;
         }
         let old = match grace.filter(|grace| !grace.is_zero()) {
             Some(grace) => format!("the old secret is good for {grace} more"),

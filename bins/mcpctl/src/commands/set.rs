@@ -50,18 +50,22 @@ struct Secret {
     /// Do not ask providers whether they accept it
     #[arg(long)]
     skip_check: bool,
+    /// Change nothing: mcpd judges it
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Sets the value.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let What::Secret(Secret { name, key, stdin, from_file, skip_check }) = args.what;
-    let client = global.client()?.skipping_check(skip_check);
+    let What::Secret(Secret { name, key, stdin, from_file, skip_check, dry_run }) = args.what;
+    let client = global.client()?.skipping_check(skip_check).as_dry_run(dry_run);
     let value = read(stdin, from_file.as_deref(), &format!("Value of `{key}` in secrets/{name}"))?;
     let spec = SecretSpec { data: [(key.clone(), Some(value.clone()))].into(), ..SecretSpec::default() };
     let document = Document {
         id: None,
         name: Some(name.clone()),
         labels: Default::default(),
+        annotations: Default::default(),
         revision: None,
         spec: Spec::Secret(spec),
     };
@@ -74,7 +78,8 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         changed => (changed?, "has a new value of"),
     };
     output::warnings(&changed.warnings);
-    data!("secrets/{name} {word} `{key}`")?;
+    let suffix = if dry_run { " (dry run)" } else { "" };
+    data!("secrets/{name} {word} `{key}`{suffix}")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,6 +13,7 @@ use mcpctl_client::Client;
 use super::{
     create::credentials::TokenOptions,
     rotate::{Rotation, Times},
+    writing::WriteArgs,
 };
 use crate::{
     Outcome,
@@ -48,6 +49,8 @@ enum Command {
         name: String,
         #[command(flatten)]
         options: TokenOptions,
+        #[command(flatten)]
+        write: WriteArgs,
     },
     /// Give one a new secret: without a name the one in use, which its context then has
     Rotate {
@@ -55,12 +58,17 @@ enum Command {
         name: Option<String>,
         #[command(flatten)]
         times: Times,
+        #[command(flatten)]
+        write: WriteArgs,
     },
     /// Revoke tokens: requests with them are refused from then on
     Revoke {
         /// Their names or ids
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+        /// Revoke nothing: mcpd judges it
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -71,24 +79,28 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     let caller = Caller::find(identity).await?;
     match args.command {
         Command::List { sessions, output } => caller.list(sessions, output).await,
-        Command::Create { name, options } => {
+        Command::Create { name, options, write } => {
             let name = caller.own_name(&name)?;
-            options.issue(&caller.client, name, caller.me.subject).await
+            options.issue(&caller.client, name, caller.me.subject, write).await
         }
-        Command::Rotate { name, times } => {
+        Command::Rotate { name, times, write } => {
             let (name, prints_saved) = match name {
                 Some(name) => (caller.resolve(&name).await?, true),
                 None => (caller.in_use()?, false),
             };
             let Caller { client, me } = caller;
-            Rotation { context, in_use: me.token, name, times, prints_saved }.run(global, &client).await
+            Rotation { context, in_use: me.token, name, times, prints_saved, write }
+                .run(global, &client)
+                .await
         }
-        Command::Revoke { names } => {
+        Command::Revoke { names, dry_run } => {
+            let client = caller.client.clone().as_dry_run(dry_run);
+            let suffix = if dry_run { " (dry run)" } else { "" };
             for name in names {
                 let name = caller.resolve(&name).await?;
-                output::warnings(&caller.client.delete(Kind::Token, &name, false).await?);
-                data!("tokens/{name} revoked")?;
-                if caller.me.token.as_ref().is_some_and(|own| own.as_str() == name) {
+                output::warnings(&client.delete(Kind::Token, &name, None).await?);
+                data!("tokens/{name} revoked{suffix}")?;
+                if !dry_run && caller.me.token.as_ref().is_some_and(|own| own.as_str() == name) {
                     note!("it was the one in use; sign in again with `mcpctl login`");
                 }
             }

@@ -128,7 +128,8 @@ async fn probe(app: &App, caller: &Caller, target: &str, headers: &HeaderMap) ->
 #[utoipa::path(
     post, path = "/api/v1/{kind}", tag = "resources",
     params(("kind" = String, Path),
-           ("skipCheck" = Option<bool>, Query, description = "ask no provider whether it accepts a new key")),
+           ("skipCheck" = Option<bool>, Query, description = "ask no provider whether it accepts a new key"),
+           ("dryRun" = Option<bool>, Query, description = "judge everything, store nothing")),
     request_body(description = "a document; for `tokens`, `{name, subject, expiresIn, rules}`", content_type = "application/json"),
     responses((status = 201, description = "the resource; for `tokens`, the secret, once"),
               (status = 400, body = mcpctl_api::ApiError), (status = 401, body = mcpctl_api::ApiError),
@@ -143,7 +144,7 @@ pub async fn create(
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
     if kind == Kind::Token {
-        return tokens::create(&app, caller, &body).await;
+        return tokens::create(&app, caller, &body, query.0.dry_run).await;
     }
     let write = Document::from_json_as(kind, &body)?.into();
     one(&app, caller, Intent::Create(write), query.0, StatusCode::CREATED).await
@@ -154,6 +155,7 @@ pub async fn create(
     put, path = "/api/v1/{kind}/{idOrName}", tag = "resources",
     params(("kind" = String, Path), ("idOrName" = String, Path),
            ("skipCheck" = Option<bool>, Query, description = "ask no provider whether it accepts a new key"),
+           ("dryRun" = Option<bool>, Query, description = "judge everything, store nothing"),
            ("If-Match" = Option<String>, Header, description = "the revision that it must still have")),
     request_body(description = "a document", content_type = "application/json"),
     responses((status = 200, description = "the resource"), (status = 400, body = mcpctl_api::ApiError),
@@ -179,6 +181,7 @@ pub async fn put(
     patch, path = "/api/v1/{kind}/{idOrName}", tag = "resources",
     params(("kind" = String, Path), ("idOrName" = String, Path),
            ("skipCheck" = Option<bool>, Query, description = "ask no provider whether it accepts a new key"),
+           ("dryRun" = Option<bool>, Query, description = "judge everything, store nothing"),
            ("If-Match" = Option<String>, Header)),
     request_body(description = "a merge patch; `null` removes a field", content_type = "application/merge-patch+json"),
     responses((status = 200, description = "the resource"), (status = 400, body = mcpctl_api::ApiError),
@@ -217,6 +220,7 @@ pub async fn patch(
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WriteQuery {
+    dry_run: bool,
     skip_check: bool,
 }
 
@@ -261,8 +265,10 @@ async fn one(
     status: StatusCode,
 ) -> Result<Response, HttpError> {
     let principal = caller.principal.clone();
-    let options = WriteOptions { skip_check: query.skip_check, ..WriteOptions::default() };
-    let plan = commit(app, caller, vec![intent], options).await.map_err(|error| error.cause)?;
+    let WriteQuery { dry_run, skip_check } = query;
+    let plan = commit(app, caller, vec![intent], WriteOptions { dry_run, skip_check })
+        .await
+        .map_err(|error| error.cause)?;
     let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
     // The right to write is not the right to view, so the response shows only what the writer may view.
     let may_view =

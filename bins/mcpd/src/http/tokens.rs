@@ -14,13 +14,14 @@ use mcpctl_api::{
     Kind,
     question::{IssuedToken, RotationRequest, TokenRequest},
 };
-use mcpctl_secret::token::{self, Prefix};
-
+use mcpctl_secret::token::{self, MintedToken, Prefix};
+use serde::Deserialize;
 use utoipa::OpenApi;
 
 use super::{
     error::HttpError,
     path::{self, Path},
+    query::Query,
 };
 use crate::{
     app::App,
@@ -38,8 +39,20 @@ use crate::{
 #[openapi(paths(rotate))]
 pub struct Docs;
 
-/// Makes a token for a user or service account.
-pub(super) async fn create(app: &App, caller: Caller, body: &[u8]) -> Result<Response, HttpError> {
+/// The query of a rotation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct RotateQuery {
+    dry_run: bool,
+}
+
+/// Makes a token for a user or service account; a dry run makes none, and its answer has no secret.
+pub(super) async fn create(
+    app: &App,
+    caller: Caller,
+    body: &[u8],
+    dry_run: bool,
+) -> Result<Response, HttpError> {
     let TokenRequest { name, subject, expires_in, rules } =
         serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))?;
     let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
@@ -51,17 +64,33 @@ pub(super) async fn create(app: &App, caller: Caller, body: &[u8]) -> Result<Res
         hash: minted.hash(),
         prefix: minted.beginning().to_owned(),
     });
-    let plan =
-        commit(app, caller, vec![intent], WriteOptions::default()).await.map_err(|error| error.cause)?;
-    let token = plan.resources.first().and_then(|stored| issued(stored, &minted));
-    Ok(show(token.ok_or_else(HttpError::internal)?))
+    issue(app, caller, intent, &minted, dry_run).await
+}
+
+async fn issue(
+    app: &App,
+    caller: Caller,
+    intent: Intent,
+    minted: &MintedToken,
+    dry_run: bool,
+) -> Result<Response, HttpError> {
+    let options = WriteOptions { dry_run, ..WriteOptions::default() };
+    let plan = commit(app, caller, vec![intent], options).await.map_err(|error| error.cause)?;
+    let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
+    if dry_run {
+        return Ok(Json(&stored.resource).into_response());
+    }
+    Ok(show(issued(stored, minted).ok_or_else(HttpError::internal)?))
 }
 
 /// Gives a token a new secret; the old one ends, at once or after a grace period
 #[utoipa::path(
     post, path = "/api/v1/tokens/{idOrName}/rotate", tag = "resources",
-    params(("idOrName" = String, Path)), request_body = RotationRequest,
+    params(("idOrName" = String, Path),
+           ("dryRun" = Option<bool>, Query, description = "judge everything, store nothing")),
+    request_body = RotationRequest,
     responses((status = 201, body = IssuedToken, description = "the new secret, once"),
+              (status = 200, description = "of a dry run: the token as it would be, without its secret"),
               (status = 400, body = mcpctl_api::ApiError), (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError, description = "may not make such a token"),
               (status = 404, body = mcpctl_api::ApiError)),
@@ -70,6 +99,7 @@ pub(super) async fn rotate(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((segment, target)): Path<(String, String)>,
+    query: Query<RotateQuery>,
     body: Bytes,
 ) -> Result<Response, HttpError> {
     if path::kind(&segment)? != Kind::Token {
@@ -85,10 +115,7 @@ pub(super) async fn rotate(
         hash: minted.hash(),
         prefix: minted.beginning().to_owned(),
     });
-    let plan =
-        commit(&app, caller, vec![intent], WriteOptions::default()).await.map_err(|error| error.cause)?;
-    let token = plan.resources.first().and_then(|stored| issued(stored, &minted));
-    Ok(show(token.ok_or_else(HttpError::internal)?))
+    issue(&app, caller, intent, &minted, query.0.dry_run).await
 }
 
 /// The response with a new token.

@@ -151,6 +151,9 @@ impl Planner<'_> {
                 "choose another name",
             ));
         }
+        if let Some(existing) = existing.filter(|existing| is_as_built_in(existing, &name, &document)) {
+            return Ok((Arc::clone(existing), ApplyOutcome::Unchanged));
+        }
         refuse_builtin(kind, &name)?;
         if let Some(existing) = existing {
             refuse_builtin(kind, existing.name())?;
@@ -183,6 +186,7 @@ impl Planner<'_> {
         let unchanged = existing.filter(|old| {
             old.resource.spec == spec
                 && old.resource.labels == document.labels
+                && old.resource.annotations == document.annotations
                 && *old.name() == name
                 && old.confidential == confidential
         });
@@ -194,6 +198,7 @@ impl Planner<'_> {
                 id,
                 name,
                 labels: document.labels,
+                annotations: document.annotations,
                 revision: self.batch.next_revision(),
                 created_at: existing.map_or(self.now, |old| old.resource.created_at),
                 updated_at: self.now,
@@ -270,6 +275,14 @@ fn check_revision(existing: &Stored, expected: Revision) -> Result<(), Refusal> 
 
 fn required_name(document: &Document) -> Result<Name, Refusal> {
     document.name.clone().ok_or_else(|| invalid("name", "missing field `name`"))
+}
+
+/// Whether a document has a built-in role as it is, as in a file of everything that there is.
+fn is_as_built_in(existing: &Stored, name: &Name, document: &Document) -> bool {
+    let Resource { spec, labels, annotations, .. } = &existing.resource;
+    refuse_builtin(existing.kind(), existing.name()).is_err()
+        && existing.name() == name
+        && (spec, labels, annotations) == (&document.spec, &document.labels, &document.annotations)
 }
 
 fn refuse_builtin(kind: Kind, name: &Name) -> Result<(), Refusal> {

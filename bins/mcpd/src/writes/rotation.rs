@@ -106,6 +106,7 @@ impl Planner<'_> {
         let confidential = Some(Confidential::TokenHash(*hash.as_bytes()));
         let rotated = Arc::new(Stored { resource, confidential });
         self.batch.put(Arc::clone(&rotated));
+        self.rotated.push(rotated.id().clone());
         if let Some(grace) = grace.filter(|grace| !grace.is_zero()) {
             self.keep_for(&existing, old, grace)?;
         }

@@ -1,7 +1,7 @@
 //! The requests about people: sessions, tokens, passwords, and what accounts may do.
 
 use mcpctl_api::{
-    Kind,
+    Kind, Resource,
     question::{
         CanI, CanIAnswer, ExchangeRequest, IssuedToken, LoginRequest, PasswordChange, Rights,
         RotationRequest, TokenRequest, WhoAmI, WhoCan,
@@ -22,6 +22,22 @@ impl Client {
     /// See [`ClientError`]; so for all the requests below.
     pub async fn create_token(&self, wanted: &TokenRequest) -> Result<IssuedToken, ClientError> {
         self.read(self.request(Method::POST, &["api", "v1", "tokens"])?.json(wanted)).await
+    }
+
+    /// Judges whether such a token could be made, and makes none.
+    pub async fn try_token(&self, wanted: &TokenRequest) -> Result<Resource, ClientError> {
+        let request = self.request(Method::POST, &["api", "v1", "tokens"])?;
+        self.read(request.query(&[("dryRun", true)]).json(wanted)).await
+    }
+
+    /// Judges whether a token could be rotated so, and rotates none.
+    pub async fn try_rotation(
+        &self,
+        id_or_name: &str,
+        wanted: &RotationRequest,
+    ) -> Result<Resource, ClientError> {
+        let path = ["api", "v1", Kind::Token.plural(), id_or_name, "rotate"];
+        self.read(self.request(Method::POST, &path)?.query(&[("dryRun", true)]).json(wanted)).await
     }
 
     /// Gives a token a new secret; the answer is the only one that holds it.

@@ -13,7 +13,7 @@ use mcpctl_api::{
     limit_status::LimitStatus,
     llm_test::LlmTest,
     models::{Model, ModelList},
-    question::{ApplyReport, List},
+    question::{ApplyReport, List, Removal},
     signing_keys::{RotateKeys, SigningKeyList},
 };
 use reqwest::{
@@ -21,10 +21,13 @@ use reqwest::{
     header::{DATE, HeaderMap, IF_MATCH},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::Client;
-use crate::{error::ClientError, stream::ChatStream};
+use crate::{
+    error::{ClientError, one_line},
+    stream::ChatStream,
+};
 
 /// A request to a model.
 #[derive(Debug, Clone, Serialize)]
@@ -137,7 +140,7 @@ impl Client {
         self.read(self.request(Method::GET, &["api", "v1", "llm-activity"])?).await
     }
 
-    /// Makes a resource.
+    /// Makes a resource. This, `put` and `patch` store nothing in a [dry run](Client::as_dry_run).
     pub async fn create(&self, document: &Document) -> Result<Changed, ClientError> {
         let request = self.request(Method::POST, &["api", "v1", document.kind().plural()])?;
         self.changed(self.write(request).json(document)).await
@@ -167,27 +170,42 @@ impl Client {
     }
 
     fn write(&self, request: RequestBuilder) -> RequestBuilder {
-        if self.skip_check { request.query(&[("skipCheck", true)]) } else { request }
+        let request = if self.skip_check { request.query(&[("skipCheck", true)]) } else { request };
+        if self.dry_run { request.query(&[("dryRun", true)]) } else { request }
     }
 
-    /// Removes a resource; answers what the writer should know.
+    /// Removes a resource, where `expected` is given only at that revision; answers what the writer should know. In a dry run it
+    /// removes nothing.
     pub async fn delete(
         &self,
         kind: Kind,
         id_or_name: &str,
-        dry_run: bool,
+        expected: Option<Revision>,
     ) -> Result<Vec<String>, ClientError> {
         let mut request = self.request(Method::DELETE, &["api", "v1", kind.plural(), id_or_name])?;
-        if dry_run {
+        if self.dry_run {
             request = request.query(&[("dryRun", true)]);
         }
-        self.send(request).await.map(|answer| warnings(&answer))
+        self.send(if_match(request, expected)).await.map(|answer| warnings(&answer))
     }
 
     /// Makes or changes all documents, or none.
-    pub async fn apply(&self, documents: &[&Document], dry_run: bool) -> Result<ApplyReport, ClientError> {
-        let request = self.request(Method::POST, &["api", "v1", "apply"])?;
-        self.read(self.write(request).query(&[("dryRun", dry_run)]).json(&documents)).await
+    pub async fn apply(&self, documents: &[&Document]) -> Result<ApplyReport, ClientError> {
+        self.apply_batch(&Batch { documents, delete: &[], shows_resources: false }).await
+    }
+
+    /// Removes resources and makes or changes all documents, or does none of it.
+    pub async fn apply_batch(&self, batch: &Batch<'_>) -> Result<ApplyReport, ClientError> {
+        let mut request = self.write(self.request(Method::POST, &["api", "v1", "apply"])?);
+        // An older mcpd knows neither this nor removals.
+        if batch.shows_resources {
+            request = request.query(&[("resources", true)]);
+        }
+        let request = match batch.delete {
+            [] => request.json(batch.documents),
+            _ => request.json(batch),
+        };
+        self.read(request).await
     }
 
     /// The models that the caller may run.
@@ -282,8 +300,12 @@ impl Client {
         }
         let answer = self.send(request).await?;
         let warnings = warnings(&answer);
-        let Written { kind, name, revision } = self.json(answer).await?;
-        Ok(Changed { kind, name, revision, warnings })
+        let body: Box<RawValue> = self.json(answer).await?;
+        let written = serde_json::from_str(body.get());
+        let Written { kind, name, revision } =
+            written.map_err(|error| self.unreadable(one_line(&error.to_string())))?;
+        let resource = Resource::from_json_as(kind, body.get()).ok();
+        Ok(Changed { kind, name, revision, warnings, resource })
     }
 }
 
@@ -292,6 +314,18 @@ fn warnings(answer: &Response) -> Vec<String> {
     // mcpd puts all of them into one header.
     let texts = warnings.filter_map(|warning| warning.to_str().ok());
     texts.flat_map(|text| text.split("; ")).map(str::to_owned).collect()
+}
+
+/// What an apply does in one commit.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Batch<'a> {
+    /// Written after the removals.
+    pub documents: &'a [&'a Document],
+    /// What is removed.
+    pub delete: &'a [Removal],
+    /// Whether each result has the resource as it is then, or would be.
+    #[serde(skip)]
+    pub shows_resources: bool,
 }
 
 /// Which resource a change left, and what the writer should know.
@@ -305,6 +339,8 @@ pub struct Changed {
     pub revision: Revision,
     /// E.g. that a credential was detached.
     pub warnings: Vec<String>,
+    /// The resource as it is then, or would be after a dry run; `None` where the writer may not view it.
+    pub resource: Option<Resource>,
 }
 
 fn if_match(request: RequestBuilder, expected: Option<Revision>) -> RequestBuilder {

@@ -51,7 +51,7 @@ async fn lists_deletes_and_questions_have_their_paths() {
     let found = client(list.url()).list(Kind::Secret, Some("team=a,tier!=dev")).await.unwrap();
     assert_eq!((found.revision, found.items.len()), (Revision(9), 1));
     let delete = Server::sending("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
-    client(delete.url()).delete(Kind::RoleBinding, "b", false).await.unwrap();
+    client(delete.url()).delete(Kind::RoleBinding, "b", None).await.unwrap();
     let who = Server::answering("200 OK", "", r#"{"subjects":[],"revision":1}"#).await;
     client(who.url()).who_can("run", "llms", "a b&c").await.unwrap();
     let line = |server: &Server| server.requests()[0].lines().next().unwrap().to_owned();
@@ -65,7 +65,7 @@ async fn error_response_keeps_message_hint_and_param() {
     let body = r#"{"error":{"message":"there is no secret `x`","type":"invalid_request_error","code":"invalid_request",
         "param":"[2].apiKey.secret","hint":"make it first"}}"#;
     let server = Server::answering("400 Bad Request", "mcpctl-error-source: mcpd\r\n", body).await;
-    let error = client(server.url()).apply(&[&secret()], true).await.unwrap_err();
+    let error = client(server.url()).as_dry_run(true).apply(&[&secret()]).await.unwrap_err();
     assert_eq!(printed(&error), ("there is no secret `x`".to_owned(), Some("make it first".to_owned())));
     assert_eq!(error.param(), Some("[2].apiKey.secret"));
     assert_eq!(error.status().unwrap().as_u16(), 400);
@@ -175,7 +175,7 @@ async fn name_never_reaches_into_another_path() {
     let server = Server::answering("200 OK", "", RESOURCE).await;
     let client = client(server.url());
     for path in ["", ".", ".."] {
-        let error = client.delete(Kind::Secret, path, false).await.unwrap_err();
+        let error = client.delete(Kind::Secret, path, None).await.unwrap_err();
         assert_eq!(printed(&error).0, format!("`{path}` is neither a name nor an id"));
     }
     assert!(server.requests().is_empty());

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{
     Document, HumanDuration, Kind, Name, Spec, Verb,
-    question::TokenRequest,
+    question::{IssuedToken, TokenRequest},
     spec::{Allowed, HostPattern, NamePattern, NotAHost, Rule, SecretSpec, SecretValue, Subject},
 };
 use mcpctl_client::Client;
@@ -12,9 +12,14 @@ use mcpctl_client::Client;
 use super::document;
 use crate::{
     Outcome,
-    commands::{files::read_file, targets::subject},
+    commands::{
+        files::read_file,
+        targets::subject,
+        writing::{DryRun, WriteArgs, WriteFormat},
+    },
+    context::Global,
     failure::Failure,
-    output::table::until,
+    output::{self, table::until},
 };
 
 /// A credential for a user or service account.
@@ -50,23 +55,35 @@ pub(in crate::commands) struct TokenOptions {
 }
 
 impl Token {
-    pub(super) async fn issue(self, client: &Client) -> Outcome {
-        self.options.issue(client, self.name, self.subject).await
+    pub(super) async fn create(self, global: &Global, write: WriteArgs) -> Outcome {
+        self.options.issue(&global.client()?, self.name, self.subject, write).await
     }
 }
 
 impl TokenOptions {
     /// Makes such a token and prints it.
-    pub(in crate::commands) async fn issue(self, client: &Client, name: Name, subject: Subject) -> Outcome {
+    pub(in crate::commands) async fn issue(
+        self,
+        client: &Client,
+        name: Name,
+        subject: Subject,
+        write: WriteArgs,
+    ) -> Outcome {
+        check_token_output(write)?;
         let Self { expires_in, mut rules, verbs, kinds, names } = self;
         if !verbs.is_empty() {
             rules.push(Rule { kinds, verbs, names });
         }
         let rules = (!rules.is_empty()).then_some(rules);
         let wanted = TokenRequest { name, subject, expires_in, rules: rules.clone() };
+        if write.dry_run == DryRun::Server {
+            let token = client.try_token(&wanted).await?;
+            let mut report = write.report();
+            report.add(Kind::Token, &token.name, Some(&token), "created")?;
+            return report.finish();
+        }
         let issued = client.create_token(&wanted).await?;
-        // The token alone, so that it can go straight into a file or a variable.
-        data!("{}", issued.token.expose())?;
+        print_issued(&issued, write)?;
         note!(
             "tokens/{} created for {}, expires {}; it is shown this once",
             issued.name,
@@ -82,6 +99,27 @@ impl TokenOptions {
             None => {}
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Rejects what makes no sense of a token: its secret is shown this once, and it has no document.
+pub(in crate::commands) fn check_token_output(write: WriteArgs) -> Result<(), Failure> {
+    if write.is_client_side() {
+        return Err(Failure::usage("a token has no document: mcpd makes its secret")
+            .hint("--dry-run=server judges whether it can be made"));
+    }
+    if write.dry_run == DryRun::None && write.output == Some(WriteFormat::Name) {
+        return Err(Failure::usage("`-o name` would not show the token, which is shown this once"));
+    }
+    Ok(())
+}
+
+/// Prints a new token: alone, so that it can go straight into a file or a variable, or with what belongs to it.
+pub(in crate::commands) fn print_issued(issued: &IssuedToken, write: WriteArgs) -> Result<(), Failure> {
+    match write.output {
+        Some(WriteFormat::Json) => data!("{}", serde_json::to_string_pretty(issued)?),
+        Some(WriteFormat::Yaml) => data!("{}", output::yaml(issued)?.trim_end()),
+        Some(WriteFormat::Name) | None => data!("{}", issued.token.expose()),
     }
 }
 

@@ -6,12 +6,11 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use mcpctl_api::{
     Document, Kind, Name, Resource, Spec,
-    question::{ApplyOutcome, IssuedToken, TokenRequest},
+    question::{ApplyOutcome, TokenRequest},
     spec::{ExternalLink, Subject, SubjectKind, UserSpec},
 };
 use mcpctl_client::{Client, ClientError};
@@ -23,19 +22,16 @@ use super::{
 };
 use crate::{
     Outcome,
-    commands::{files, group::is_stale},
+    commands::{
+        files,
+        retry::{self, Lost},
+    },
     failure::Failure,
     output,
 };
 
 /// Documents of one apply: mcpd takes no more.
 const MAX_DOCUMENTS: usize = 1000;
-/// How often an apply is tried again that lost to another writer of one of the groups.
-const MAX_ATTEMPTS: u32 = 10;
-/// How long to wait before a request is repeated that mcpd refused because of too many writes, and the maximum of repetitions.
-const BUSY_INTERVAL: Duration = Duration::from_secs(1);
-const MAX_BUSY: u32 = 120;
-
 /// The tokens that are wanted.
 pub(super) struct Wanted {
     /// The file that they are written to, for people who are new.
@@ -111,20 +107,18 @@ type Outcomes = Vec<(Kind, Name, ApplyOutcome)>;
 
 /// Writes all users and groups, all or none, at the revisions at which they were read.
 async fn apply(client: &Client, file: &str, people: &[Person]) -> Result<Outcomes, Failure> {
-    for _ in 0..MAX_ATTEMPTS {
+    retry::until_first("these groups or users", async || {
         let documents = documents(client, file, people).await?;
         let references: Vec<&Document> = documents.iter().map(|(document, _)| document).collect();
-        match client.apply(&references, false).await {
-            Ok(report) => {
-                output::warnings(&report.warnings);
-                let results = report.results.into_iter();
-                return Ok(results.map(|applied| (applied.kind, applied.name, applied.outcome)).collect());
-            }
-            Err(error) if is_stale(&error) => {}
-            Err(error) => return Err(placed(file, error, &documents)),
-        }
-    }
-    Err(Failure::new("other changes of these groups or users were first").hint("run it again"))
+        let report = client.apply(&references).await.map_err(|error| match retry::is_stale(&error) {
+            true => Lost::Stale,
+            false => placed(file, error, &documents).into(),
+        })?;
+        output::warnings(&report.warnings);
+        let results = report.results.into_iter();
+        Ok(results.map(|applied| (applied.kind, applied.name, applied.outcome)).collect())
+    })
+    .await
 }
 
 /// The document of each user and of each group that gets members, with the line that it is from.
@@ -229,7 +223,7 @@ async fn first_tokens(client: &Client, people: &[&Person], mut output: TokenFile
         let name = first_token(&person.name)?;
         let subject = Subject { kind: SubjectKind::User, name: person.name.clone() };
         let wanted = TokenRequest { name: name.clone(), subject, expires_in: None, rules: None };
-        let issued = match patient(client, &wanted).await {
+        let issued = match retry::while_busy(async || client.create_token(&wanted).await).await {
             Ok(issued) => issued,
             Err(error) if is_taken(&error) => {
                 taken += 1;
@@ -266,24 +260,6 @@ async fn first_tokens(client: &Client, people: &[&Person], mut output: TokenFile
 /// The name of a person's first token.
 pub(super) fn first_token(user: &Name) -> Result<Name, Failure> {
     format!("{user}-first").parse().map_err(Failure::new)
-}
-
-/// Makes a token, and waits while mcpd takes no more changes of this account.
-async fn patient(client: &Client, wanted: &TokenRequest) -> Result<IssuedToken, ClientError> {
-    let mut waited = 0;
-    loop {
-        match client.create_token(wanted).await {
-            Err(error) if is_busy(&error) && waited < MAX_BUSY => {
-                waited += 1;
-                tokio::time::sleep(BUSY_INTERVAL).await;
-            }
-            done => return done,
-        }
-    }
-}
-
-fn is_busy(error: &ClientError) -> bool {
-    error.code() == Some("too_many_writes")
 }
 
 fn is_taken(error: &ClientError) -> bool {

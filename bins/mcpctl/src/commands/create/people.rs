@@ -6,12 +6,16 @@ use mcpctl_api::{
     Document, Kind, Name, Spec,
     spec::{GroupSpec, NewPassword, SecretValue, ServiceAccountSpec, Subject, SubjectKind, UserSpec},
 };
-use mcpctl_client::Client;
 
 use super::{check, credentials::TokenOptions, document, onboarding};
 use crate::{
     Outcome,
-    commands::{group, targets::subject},
+    commands::{
+        group,
+        targets::subject,
+        writing::{DryRun, WriteArgs},
+    },
+    context::Global,
     failure::Failure,
     output,
 };
@@ -40,10 +44,20 @@ pub(super) struct User {
 
 impl User {
     /// Makes the user, then what goes with it.
-    pub(super) async fn create(self, client: &Client) -> Outcome {
+    pub(super) async fn create(self, global: &Global, write: WriteArgs) -> Outcome {
         let (name, groups, token) = (self.name.clone(), self.groups.clone(), self.token);
+        if token && write.output.is_some() {
+            return Err(Failure::usage("with --token, the token is all that is printed").hint("leave -o out"));
+        }
         let document = self.document()?;
         check(&document)?;
+        if write.is_client_side() {
+            if token || !groups.is_empty() {
+                note!("the groups and the token are not in the document of a user");
+            }
+            return write.print_unsent(&document, "created");
+        }
+        let client = &write.client(global.client()?);
         // Before the user is made, so that a typing error leaves nothing behind.
         for group in &groups {
             client.get(Kind::Group, group.as_str()).await?;
@@ -57,19 +71,27 @@ impl User {
             false => data!("{text}"),
         };
         let made = client.create(&document).await?;
-        output::warnings(&made.warnings);
-        report(format!("users/{name} created"))?;
+        let suffix = if write.dry_run == DryRun::None { "" } else { " (dry run)" };
+        if token {
+            output::warnings(&made.warnings);
+            report(format!("users/{name} created{suffix}"))?;
+        } else {
+            write.print(&made, "created")?;
+        }
         let subject = Subject { kind: SubjectKind::User, name };
         for group in &groups {
             if let Err(failure) = group::add(client, group, std::slice::from_ref(&subject)).await {
                 return Err(failure
                     .hint(format!("the user is made; then: mcpctl group add {group} {}", subject.name)));
             }
-            report(format!("{subject} added to groups/{group}"))?;
+            let text = format!("{subject} added to groups/{group}{suffix}");
+            if write.output.is_some() { note!("{text}") } else { report(text)? }
         }
-        if token {
+        if token && write.dry_run == DryRun::Server {
+            note!("whether a token can be made is judged once the user is there");
+        } else if token {
             let name = onboarding::first_token(&subject.name)?;
-            return TokenOptions::default().issue(client, name, subject).await;
+            return TokenOptions::default().issue(client, name, subject, write).await;
         }
         Ok(ExitCode::SUCCESS)
     }
