@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::{Kind, visible::short};
+use mcpctl_api::{Kind, similar::most_similar, visible::short};
 use mcpctl_client::{Client, ClientOptions, config as user};
 use secrecy::SecretString;
 use serde::Serialize;
@@ -130,24 +130,5 @@ impl LlmNameCache {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, UnknownLlms> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn misspellings_find_the_name_and_other_names_find_none() {
-        let names = ["gpt", "claude", "qwen-coder"];
-        for (name, similar) in [
-            ("gtp", Some("gpt")),
-            ("cluade", Some("claude")),
-            ("qwen_coder", Some("qwen-coder")),
-            ("xyz", None),
-        ] {
-            assert_eq!(most_similar(name, &names), similar, "{name}");
-        }
-        assert_eq!(most_similar("gpt", &[]), None);
     }
 }

@@ -36,6 +36,11 @@ mod tests {
         ] {
             assert_eq!(most_similar(word, fields), meant, "{word}");
         }
+        let names = ["gpt", "claude", "qwen-coder"];
+        for (word, meant) in [("gtp", "gpt"), ("cluade", "claude"), ("qwen_coder", "qwen-coder")] {
+            assert_eq!(most_similar(word, names), Some(meant), "{word}");
+        }
+        assert_eq!(most_similar("gpt", []), None);
         assert_eq!(most_similar(&"a".repeat(129), [&*"a".repeat(128)]), None, "long words are not compared");
     }
 }

@@ -85,7 +85,7 @@ fn check_resources(yaml: &str) -> Option<String> {
     };
     documents.iter().find_map(|located| {
         let error = located.document.validate().err()?;
-        Some(format!("line {}: {error:?}", located.line))
+        Some(format!("line {}: {error:?}", located.lines.start()))
     })
 }
 
