@@ -1,14 +1,25 @@
 //! `mcpctl delete`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
-use mcpctl_api::Kind;
+use mcpctl_access::builtin;
+use mcpctl_api::{Kind, Name, question::Removal};
+use mcpctl_client::{Batch, Client, ClientError};
 
 use super::{
-    files,
+    files, retry,
     targets::{LabelSelector, Targets},
+    writing::{DryRun, WriteArgs},
 };
-use crate::{Outcome, context::Global, failure::Failure, output};
+use crate::{
+    Outcome,
+    context::Global,
+    failure::Failure,
+    output::{self, terminal},
+};
+
+/// Resources that are looked at before the question.
+const MAX_LISTED: usize = 1000;
 
 /// What to remove.
 #[derive(clap::Args)]
@@ -20,57 +31,165 @@ pub struct Args {
         conflicts_with = "files"
     )]
     what: Vec<String>,
-    /// Remove what these files name
+    /// Remove what these files name, the last first: file, directory, address (https://…), or - for standard input
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Read directories below the directories too
+    #[arg(long, short = 'R', requires = "files")]
+    recursive: bool,
     /// Remove those of the kind with these labels, e.g. 'team=a,tier notin (dev),!old'
     #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "files")]
     selector: Option<String>,
-    /// Show what would go along, remove nothing
+    /// Remove all of the kind
+    #[arg(long, conflicts_with_all = ["files", "selector"])]
+    all: bool,
+    /// What does not exist is no error
     #[arg(long)]
-    dry_run: bool,
+    ignore_not_found: bool,
+    /// Do not ask on a terminal before what is hard to undo
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    write: WriteArgs,
 }
 
-/// Removes resources, one after the other; the first failure ends it.
+/// Removes resources, one after the other. What cannot be removed is reported, and the others are removed.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
-    let targets = if let Some(selector) = LabelSelector::parse(args.selector.as_deref())? {
-        selected(global, &args.what, &selector).await?
-    } else if args.files.is_empty() {
-        Targets::some(&args.what)?
-    } else {
-        // In reverse order, so that a resource is removed before those that it refers to.
-        let found = files::read(&args.files, false).await?;
-        found
-            .iter()
-            .rev()
-            .map(|found| Ok((found.document.kind(), found.name()?.to_string())))
-            .collect::<Result<_, Failure>>()?
-    };
-    let client = global.client()?.as_dry_run(args.dry_run);
-    for (kind, name) in targets {
-        output::warnings(&client.delete(kind, &name, None).await?);
-        let suffix = if args.dry_run { " (dry run)" } else { "" };
-        data!("{}/{name} deleted{suffix}", kind.plural())?;
+    if args.write.shows_resources() {
+        return Err(Failure::usage("what is removed is printed as a line or as a name").hint("-o name"));
     }
-    Ok(ExitCode::SUCCESS)
+    let targets = targets(global, args).await?;
+    let report = args.write.report();
+    if args.write.is_client_side() {
+        for (kind, name) in &targets {
+            report.line(*kind, name, DELETED)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let client = args.write.client(global.client()?);
+    if args.write.dry_run == DryRun::None
+        && !args.yes
+        && std::io::stdin().is_terminal()
+        && !agreed(&client, &targets, args).await?
+    {
+        return Err(Failure::new("nothing was removed"));
+    }
+    let mut failures: Vec<Failure> = Vec::new();
+    for (kind, name) in &targets {
+        match retry::while_busy(async || client.delete(*kind, name, None).await).await {
+            Ok(warnings) => {
+                output::warnings(&warnings);
+                report.line(*kind, name, DELETED)?;
+            }
+            Err(error) if args.ignore_not_found && retry::is_missing(&error) => {}
+            Err(error @ ClientError::Refused { .. }) => failures.push(error.into()),
+            // Nothing more can be done.
+            Err(error) => {
+                failures.push(error.into());
+                break;
+            }
+        }
+    }
+    let Some(last) = failures.pop() else { return Ok(ExitCode::SUCCESS) };
+    for failure in &failures {
+        output::report(failure);
+    }
+    Err(last)
 }
 
-/// The selected resources of a kind. An empty selector is an error: it is most often an empty variable.
+const DELETED: &str = "deleted";
+
+/// The resources that are named or selected.
+async fn targets(global: &Global, args: &Args) -> Result<Vec<(Kind, String)>, Failure> {
+    if let Some(selector) = LabelSelector::parse(args.selector.as_deref())? {
+        return selected(global, &args.what, Some(&selector)).await;
+    }
+    if args.all {
+        return selected(global, &args.what, None).await;
+    }
+    if args.files.is_empty() {
+        return match Targets::parse(&args.what)? {
+            Targets::These(targets) => Ok(targets),
+            Targets::All(kind) => Err(Failure::usage(format!("which of the {}?", kind.plural()))
+                .hint("name one, select some with -l, or all with --all")),
+        };
+    }
+    // In reverse order, so that a resource is removed before those that it refers to.
+    let found = files::read(&args.files, args.recursive).await?;
+    found.iter().rev().map(|found| Ok((found.document.kind(), found.name()?.to_string()))).collect()
+}
+
+/// All resources of a kind, or those with some labels. Built-in roles stay.
 async fn selected(
     global: &Global,
     what: &[String],
-    selector: &LabelSelector,
+    selector: Option<&LabelSelector>,
 ) -> Result<Vec<(Kind, String)>, Failure> {
     let Targets::All(kind) = Targets::parse(what)? else {
         return Err(Failure::usage("either names or a selector, not both"));
     };
-    if selector.parsed.is_empty() {
+    // An empty selector is most often an empty variable.
+    if selector.is_some_and(|selector| selector.parsed.is_empty()) {
         return Err(Failure::usage(format!("an empty selector means all {}", kind.plural()))
-            .hint("name the labels, e.g. -l team=a, or the resources"));
+            .hint("name the labels, e.g. -l team=a, or select all with --all"));
     }
-    let list = global.client()?.list(kind, Some(&selector.text)).await?;
-    if list.items.is_empty() {
+    let list = global.client()?.list(kind, selector.map(|selector| selector.text.as_str())).await?;
+    let is_removable = |name: &Name| kind != Kind::Role || !builtin::is_builtin(name.as_str());
+    let names = list.items.into_iter().map(|item| item.name).filter(is_removable);
+    let targets: Vec<_> = names.map(|name| (kind, name.to_string())).collect();
+    if targets.is_empty() {
         note!("nothing found");
     }
-    Ok(list.items.iter().map(|item| (kind, item.name.to_string())).collect())
+    Ok(targets)
+}
+
+/// Lists what goes and what goes with it, and asks, where that is hard to undo.
+async fn agreed(client: &Client, targets: &[(Kind, String)], args: &Args) -> Result<bool, Failure> {
+    let removals = targets.iter().take(MAX_LISTED).map(|(kind, name)| Removal {
+        kind: *kind,
+        target: name.clone(),
+        revision: None,
+    });
+    let delete: Vec<_> = removals.collect();
+    let judged = client.clone().as_dry_run(true);
+    let batch = Batch { documents: &[], delete: &delete, shows_resources: false };
+    // What cannot be removed is reported by the removal itself.
+    let along = judged.apply_batch(&batch).await.map(|report| report.warnings).unwrap_or_default();
+    let is_many = targets.len() > 1 && (args.all || args.selector.is_some());
+    if along.is_empty() && !is_many && !targets.iter().any(|(kind, _)| is_irreplaceable(*kind)) {
+        return Ok(true);
+    }
+    note!("this removes for good:");
+    for (kind, name) in targets.iter().take(MAX_LISTED) {
+        note!("  {}/{name}{}", kind.plural(), loss(*kind));
+    }
+    if targets.len() > MAX_LISTED {
+        note!("  and {} more", targets.len() - MAX_LISTED);
+    }
+    for warning in along {
+        note!("  {warning}");
+    }
+    terminal::confirm("Remove it?")
+}
+
+/// Whether a resource holds what no file and no person can bring back.
+fn is_irreplaceable(kind: Kind) -> bool {
+    !loss(kind).is_empty()
+}
+
+/// What is lost with a resource of a kind besides what its document has.
+fn loss(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Secret => ", and its values",
+        Kind::User => ", and its password, sessions and tokens",
+        Kind::ServiceAccount => ", and its tokens",
+        Kind::Token => ", and its secret",
+        Kind::Llm
+        | Kind::Group
+        | Kind::Role
+        | Kind::RoleBinding
+        | Kind::Limit
+        | Kind::Usage
+        | Kind::Audit => "",
+    }
 }

@@ -121,6 +121,12 @@ pub fn ask_secret(prompt: &str, is_new: bool) -> Result<String, Failure> {
     asked.interact().map_err(Failure::new)
 }
 
+/// Asks a question on the terminal that takes yes or no; without an answer it is no.
+pub fn confirm(question: &str) -> Result<bool, Failure> {
+    let asked = dialoguer::Confirm::new().with_prompt(question).default(false).show_default(true);
+    Ok(asked.interact_opt().map_err(Failure::new)?.unwrap_or(false))
+}
+
 /// Prints a line of data on standard output: `head` in a tone, and the rest.
 pub fn line(tone: Tone, head: &str, rest: Arguments<'_>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

@@ -33,3 +33,4 @@ mod tls;
 mod top;
 mod usage;
 mod width;
+mod writing;
