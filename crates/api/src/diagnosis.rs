@@ -3,7 +3,7 @@
 
 use serde_saphyr::Error;
 
-use crate::{document::COMMON_KEYS, similar::most_similar, visible::is_hidden};
+use crate::{common_keys::COMMON_KEYS, similar::most_similar, visible::is_hidden};
 
 /// A message for people, and what to write instead.
 pub(crate) struct Diagnosis {

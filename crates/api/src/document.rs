@@ -14,6 +14,7 @@ use serde::{
 
 use crate::{
     Id, Kind, Name, Revision, Spec,
+    common_keys::COMMON_KEYS,
     diagnosis::{self, Diagnosis},
     labels::{Annotations, Labels},
     similar::most_similar,
@@ -324,10 +325,6 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for SpecKeys<'_, A> {
         self.map.next_value_seed(seed)
     }
 }
-
-/// The keys of every document, whatever its kind.
-pub(crate) const COMMON_KEYS: [&str; 8] =
-    ["kind", "id", "name", "labels", "annotations", "revision", "createdAt", "updatedAt"];
 
 enum Key<V> {
     Common(&'static str),

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod audit;
 pub mod base_url;
 pub mod breaker_status;
+mod common_keys;
 pub mod credential;
 mod diagnosis;
 pub mod document;
