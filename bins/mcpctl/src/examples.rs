@@ -104,8 +104,9 @@ mod tests {
                     words = self::words(inner);
                 }
                 let begin = words.iter().position(|word| word == "mcpctl").unwrap();
-                let end = |word: &String| matches!(word.as_str(), ">" | "|" | "<");
-                let words: Vec<_> = words.drain(begin..).take_while(|word| !end(word)).collect();
+                let end = |word: &String| matches!(word.as_str(), ">" | "|" | "<" | "mcpctl");
+                let words: Vec<_> = words.drain(begin + 1..).take_while(|word| !end(word)).collect();
+                let words = [vec!["mcpctl".to_owned()], words].concat();
                 if let Err(error) = Cli::try_parse_from(&words) {
                     panic!("{line}: {error}");
                 }

@@ -9,6 +9,7 @@ mod context;
 mod examples;
 mod failure;
 mod server_keys;
+mod suggest;
 mod usage;
 
 use std::process::ExitCode;

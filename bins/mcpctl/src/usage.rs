@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::{
+    Arg, Command, CommandFactory as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
-use crate::{failure::Failure, output};
+use crate::{commands::Cli, failure::Failure, output, suggest::did_you_mean};
 
 /// Whether the parser prints a help.
 pub fn shows_help(error: &clap::Error) -> bool {
@@ -19,7 +22,49 @@ pub fn report(error: &clap::Error) -> ExitCode {
         text.trim_end().lines().for_each(|line| note!("{line}"));
         return ExitCode::from(2);
     }
-    output::report(&failure(&text))
+    let failure = failure(&text);
+    output::report(&match suggestion(error) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    })
+}
+
+/// The command or option that is most like an unknown one, where the parser has found none.
+fn suggestion(error: &clap::Error) -> Option<String> {
+    let value = |kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    if error.get(ContextKind::SuggestedSubcommand).or(error.get(ContextKind::SuggestedArg)).is_some() {
+        return None;
+    }
+    // The innermost command that is understood.
+    let mut command = Cli::command();
+    for word in std::env::args().skip(1) {
+        if let Some(below) = command.find_subcommand(&word) {
+            command = below.clone();
+        }
+    }
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let word = value(ContextKind::InvalidSubcommand)?;
+            did_you_mean(
+                &word,
+                command.get_subcommands().filter(|below| !below.is_hide_set()).map(Command::get_name),
+            )
+        }
+        ErrorKind::UnknownArgument => {
+            let word = value(ContextKind::InvalidArg)?;
+            let options = command
+                .get_arguments()
+                .chain(Cli::command().get_arguments())
+                .filter_map(Arg::get_long)
+                .map(|long| format!("--{long}"))
+                .collect::<Vec<_>>();
+            did_you_mean(&word, options.iter().map(String::as_str))
+        }
+        _ => None,
+    }
 }
 
 /// The parser's paragraphs: the mistake, tips, usage, and a reference to `--help`.

@@ -31,22 +31,14 @@ impl HumanDuration {
         Self(Duration::from_secs(seconds))
     }
 
-    /// As people say it: its two largest units, rounded down to whole seconds.
+    /// As people write it: its largest unit and the next smaller one, rounded down, e.g. `40d` of 40 days and a second.
     #[must_use]
     pub fn in_two_units(self) -> Self {
-        let mut rest = self.0.as_secs();
-        let mut kept = Duration::ZERO;
-        let mut units = 0;
-        for (_, factor) in UNITS {
-            let factor = (factor / 1000).max(1);
-            let part = rest / factor * factor;
-            rest -= part;
-            if part > 0 && units < 2 {
-                units += 1;
-                kept += Duration::from_secs(part);
-            }
-        }
-        Self(kept)
+        let seconds = self.0.as_secs();
+        let units = || UNITS.iter().map(|(_, factor)| (factor / 1000).max(1));
+        let largest = units().position(|unit| seconds >= unit).unwrap_or_default();
+        let kept = units().nth(largest + 1).unwrap_or(1);
+        Self(Duration::from_secs(seconds / kept * kept))
     }
 
     /// Whether it is no time at all.

@@ -10,7 +10,7 @@ use mcpctl_api::{
 };
 use mcpctl_client::Client;
 
-use super::targets::{LabelSelector, Targets};
+use super::targets::{LabelSelector, Wanted};
 use crate::{
     Outcome,
     context::Global,
@@ -19,6 +19,7 @@ use crate::{
         self,
         table::{age, until},
     },
+    suggest,
 };
 
 /// Accounts that may run an Llm are listed up to so many.
@@ -27,36 +28,56 @@ const MAX_GRANTEES: usize = 20;
 /// What to describe.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A kind and a name or id, e.g. llm claude
-    #[arg(value_name = "KIND NAME | KIND/NAME", required = true)]
+    /// A kind, e.g. llm, with names or ids; all of the kind where none is given
+    #[arg(value_name = "KIND [NAME]... | KIND/NAME", required = true)]
     what: Vec<String>,
-    /// All of the kind with these labels, e.g. 'team=a,tier notin (dev),!old'
+    /// Only those with these labels, e.g. 'team=a,tier notin (dev),!old'
     #[arg(long, short = 'l', value_name = "SELECTOR")]
     selector: Option<String>,
 }
 
-/// Describes a resource; for an Llm also its breakers, and who may run it where the caller may view that, and for a Limit how it stands.
+/// Describes resources; for an Llm also its breakers, and who may run it where the caller may view that, and for a Limit how it stands.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
-    let Some(selector) = LabelSelector::parse(args.selector.as_deref())? else {
-        let (kind, name) = Targets::one(&args.what)?;
-        let client = global.client()?;
-        return describe(&client, &client.get(kind, &name).await?).await;
-    };
-    let Targets::All(kind) = Targets::parse(&args.what)? else {
-        return Err(Failure::usage("either a name or a selector, not both"));
-    };
+    let wanted = Wanted::parse(&args.what)?;
+    let selector = LabelSelector::parse(args.selector.as_deref())?;
+    if matches!(wanted, Wanted::These(_)) && selector.is_some() {
+        return Err(Failure::usage("either names or a selector, not both"));
+    }
     let client = global.client()?;
-    let list = client.list(kind, Some(&selector.text)).await?;
-    if list.items.is_empty() {
+    let kinds = match wanted {
+        Wanted::These(targets) => {
+            for (at, (kind, name)) in targets.iter().enumerate() {
+                let found = client.get(*kind, name).await;
+                let resource = match found {
+                    Ok(resource) => resource,
+                    Err(error) => return Err(suggest::not_found(&client, *kind, name, error).await),
+                };
+                separated(&client, at, &resource).await?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        Wanted::All => Kind::RESOURCES.to_vec(),
+        Wanted::Kinds(kinds) => kinds,
+    };
+    let mut count = 0;
+    for kind in kinds {
+        let list = client.list(kind, selector.as_ref().map(|selector| selector.text.as_str())).await?;
+        for resource in &list.items {
+            separated(&client, count, resource).await?;
+            count += 1;
+        }
+    }
+    if count == 0 {
         note!("nothing found");
     }
-    for (at, resource) in list.items.iter().enumerate() {
-        if at > 0 {
-            data!("---")?;
-        }
-        describe(&client, resource).await?;
-    }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn separated(client: &Client, before: usize, resource: &Resource) -> Outcome {
+    if before > 0 {
+        data!("---")?;
+    }
+    describe(client, resource).await
 }
 
 async fn describe(client: &Client, resource: &Resource) -> Outcome {

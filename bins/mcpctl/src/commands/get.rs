@@ -1,102 +1,154 @@
 //! `mcpctl get`.
 
-use std::process::ExitCode;
+use std::{collections::HashMap, process::ExitCode};
 
 use jiff::{SignedDuration, Timestamp};
-use mcpctl_api::{HumanDuration, Kind, Resource, Revision, Spec};
+use mcpctl_api::{HumanDuration, Kind, Resource, Spec, Verb};
 use mcpctl_client::{Client, ClientError};
 
 use super::{
-    targets::{LabelSelector, Targets},
-    watch::{self, Selected},
+    targets::{LabelSelector, Wanted},
+    watch::Watch,
 };
 use crate::{
     Outcome,
     context::Global,
     failure::Failure,
-    output::{self, Format, Statuses},
+    output::{
+        self, Format,
+        resources::{Feed, Statuses, View, resources},
+    },
+    suggest,
 };
 
 /// What to show.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A kind, e.g. llms, with names or ids; all of the kind where none is given
+    /// A kind, e.g. llms, several (llms,users) or all, with names or ids; all of the kind where none is given
     #[arg(value_name = "KIND [NAME]... | KIND/NAME", required = true)]
     what: Vec<String>,
     /// Only those with these labels, e.g. 'team=a,tier notin (dev),!old'
     #[arg(long, short = 'l', value_name = "SELECTOR")]
     selector: Option<String>,
-    /// table, wide, json, yaml, name, or jsonpath=TEMPLATE
+    /// table, wide, json, yaml, name, jsonpath=TEMPLATE, jsonpath-as-json=TEMPLATE, custom-columns=HEADER:PATH,…; jsonpath-file=FILE
+    /// and custom-columns-file=FILE read them from a file
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
+    #[command(flatten)]
+    view: View,
     /// Only tokens that end within this time, e.g. 7d, the next one first; sessions are left out
     #[arg(long, value_name = "DURATION", conflicts_with = "watch")]
     expiring: Option<HumanDuration>,
-    /// Go on with every change
-    #[arg(long, short)]
+    /// Go on with every change, also after a restart of mcpd
+    #[arg(long, short, conflicts_with = "sort_by")]
     watch: bool,
+    /// Show changes alone, not what there is already
+    #[arg(long, conflicts_with_all = ["watch", "sort_by", "expiring"])]
+    watch_only: bool,
+    /// Where a named resource does not exist, show the others and succeed
+    #[arg(long)]
+    ignore_not_found: bool,
 }
 
 impl Args {
     pub(super) fn follows(&self) -> bool {
-        self.watch
+        self.watch || self.watch_only
     }
 }
 
 /// Shows resources.
-pub async fn run(global: &Global, args: Args) -> Outcome {
-    let targets = Targets::parse(&args.what)?;
-    if matches!(targets, Targets::These(_)) && args.selector.is_some() {
+pub async fn run(global: &Global, mut args: Args) -> Outcome {
+    let wanted = Wanted::parse(&args.what)?;
+    if matches!(wanted, Wanted::These(_)) && args.selector.is_some() {
         return Err(Failure::usage("either names or a selector, not both"));
     }
-    if args.expiring.is_some() && !matches!(targets, Targets::All(Kind::Token)) {
+    if args.expiring.is_some() && wanted != Wanted::Kinds(vec![Kind::Token]) {
         return Err(Failure::usage("--expiring is for all tokens").hint("mcpctl get tokens --expiring 7d"));
     }
     let selector = LabelSelector::parse(args.selector.as_deref())?;
     let client = global.client()?;
-    if args.watch {
-        return follow(&client, &targets, selector.as_ref(), &args.output).await;
+    args.view.with_kind = wanted.has_several_kinds();
+    if args.follows() {
+        return follow(&client, wanted, selector, &args).await;
     }
-    let targets = match targets {
-        Targets::All(kind) => {
-            let list = client.list(kind, selector.as_ref().map(|selector| selector.text.as_str())).await?;
-            let items = match args.expiring {
-                Some(within) => expiring(list.items, within)?,
-                None => list.items,
-            };
-            output::resources(
-                &items,
-                &statuses_of(&client, &items, &args.output).await,
-                &args.output,
-                false,
-            )?;
-            if items.is_empty() && kind == Kind::Token {
-                note!("your own tokens: mcpctl token list");
-            }
-            return Ok(ExitCode::SUCCESS);
+    match wanted {
+        Wanted::All => all(&client, &Kind::RESOURCES, selector.as_ref(), &args).await,
+        Wanted::Kinds(kinds) => all(&client, &kinds, selector.as_ref(), &args).await,
+        Wanted::These(targets) => these(&client, &targets, &args).await,
+    }
+}
+
+/// Shows everything of some kinds that the caller may view.
+async fn all(client: &Client, kinds: &[Kind], selector: Option<&LabelSelector>, args: &Args) -> Outcome {
+    let (mut items, mut empty) = (Vec::new(), Vec::new());
+    for kind in kinds {
+        let list = client.list(*kind, selector.map(|selector| selector.text.as_str())).await?;
+        let mut found = match args.expiring {
+            Some(within) => expiring(list.items, within)?,
+            None => list.items,
+        };
+        if found.is_empty() {
+            empty.push(*kind);
         }
-        Targets::These(targets) => targets,
+        args.view.sort(&mut found)?;
+        items.extend(found);
+    }
+    let statuses = statuses_of(client, &items, &args.output).await;
+    resources(&items, &statuses, &args.output, &args.view, false)?;
+    if let ([Kind::Token], true) = (kinds, items.is_empty()) {
+        note!("your own tokens: mcpctl token list");
+    }
+    if kinds.len() > 1 {
+        note_denied(client, &empty).await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Names the kinds without a resource of which the caller may view none.
+async fn note_denied(client: &Client, empty: &[Kind]) {
+    if empty.is_empty() {
+        return;
+    }
+    let Ok(rights) = client.rights(None).await else { return };
+    let may_view = |kind: &Kind| {
+        let mut rules = rights.rules.iter().map(|held| &held.rule);
+        rules.any(|rule| {
+            rule.verbs.iter().any(|verb| verb.includes(&Verb::View))
+                && rule.kinds.iter().any(|allowed| allowed.includes(kind))
+        })
     };
-    // Prints the resources that exist, then an error for each that does not.
-    let (mut found, mut failures) = (Vec::new(), Vec::<ClientError>::new());
-    for (kind, name) in &targets {
+    let denied: Vec<&str> = empty.iter().filter(|kind| !may_view(kind)).map(|kind| kind.plural()).collect();
+    if !denied.is_empty() {
+        note!("left out, because you may not view them: {}", denied.join(", "));
+    }
+}
+
+/// Shows the named resources that exist, then an error for each that does not.
+async fn these(client: &Client, targets: &[(Kind, String)], args: &Args) -> Outcome {
+    let (mut found, mut failures) = (Vec::new(), Vec::<Failure>::new());
+    for (kind, name) in targets {
         match client.get(*kind, name).await {
             Ok(resource) => found.push(resource),
-            Err(error @ ClientError::Refused { .. }) => failures.push(error),
+            Err(error)
+                if args.ignore_not_found && error.status().is_some_and(|status| status.as_u16() == 404) => {}
+            Err(error @ ClientError::Refused { .. }) => {
+                failures.push(suggest::not_found(client, *kind, name, error).await);
+            }
             Err(error) => return Err(error.into()),
         }
     }
+    args.view.sort(&mut found)?;
     if !found.is_empty() {
-        let statuses = statuses_of(&client, &found, &args.output).await;
-        output::resources(&found, &statuses, &args.output, targets.len() == 1)?;
+        let statuses = statuses_of(client, &found, &args.output).await;
+        resources(&found, &statuses, &args.output, &args.view, targets.len() == 1)?;
     }
     match failures.pop() {
         None => Ok(ExitCode::SUCCESS),
         Some(last) => {
             for failure in failures {
-                output::report(&Failure::from(failure));
+                output::report(&failure);
             }
-            Err(last.into())
+            Err(last)
         }
     }
 }
@@ -116,15 +168,22 @@ fn expiring(mut items: Vec<Resource>, within: HumanDuration) -> Result<Vec<Resou
 }
 
 /// What mcpd reports of the resources that a table shows; nothing where it does not, because it is older.
-async fn statuses_of(client: &Client, items: &[Resource], format: &Format) -> Statuses {
+pub(super) async fn statuses_of(client: &Client, items: &[Resource], format: &Format) -> Statuses {
     let mut statuses = Statuses::default();
     if !matches!(format, Format::Table | Format::Wide) {
         return statuses;
     }
     let shows = |kind: Kind| items.iter().any(|item| item.kind() == kind);
-    if shows(Kind::Token) {
-        let tokens = client.token_statuses().await.map(|list| list.items).unwrap_or_default();
-        statuses.tokens = tokens.into_iter().map(|status| (status.id.clone(), status)).collect();
+    match items {
+        [token] if token.kind() == Kind::Token => {
+            let status = client.token_status(token.id.as_str()).await.ok();
+            statuses.tokens = status.map(|status| (status.id.clone(), status)).into_iter().collect();
+        }
+        _ if shows(Kind::Token) => {
+            let tokens = client.token_statuses().await.map(|list| list.items).unwrap_or_default();
+            statuses.tokens = tokens.into_iter().map(|status| (status.id.clone(), status)).collect();
+        }
+        _ => {}
     }
     match items {
         [llm] if llm.kind() == Kind::Llm => {
@@ -140,38 +199,24 @@ async fn statuses_of(client: &Client, items: &[Resource], format: &Format) -> St
     statuses
 }
 
-/// Shows what there is, and goes on with every change. A list and its revision belong together, so that nothing is lost
-/// between the two; resources that are named are picked from it.
-async fn follow(
-    client: &Client,
-    targets: &Targets,
-    selector: Option<&LabelSelector>,
-    format: &Format,
-) -> Outcome {
-    let (kind, names): (Kind, &[(Kind, String)]) = match targets {
-        Targets::All(kind) => (*kind, &[]),
-        Targets::These(targets) => match targets.split_first() {
-            Some(((kind, _), rest)) if rest.iter().all(|(other, _)| other == kind) => (*kind, targets),
-            _ => return Err(Failure::usage("one kind at a time can be watched")),
+/// Shows what there is, and goes on with every change.
+async fn follow(client: &Client, wanted: Wanted, selector: Option<LabelSelector>, args: &Args) -> Outcome {
+    let one = || Failure::usage("one kind at a time can be watched");
+    let (kind, names) = match wanted {
+        Wanted::All => return Err(one()),
+        Wanted::Kinds(kinds) => match kinds.as_slice() {
+            [kind] => (*kind, Vec::new()),
+            _ => return Err(one()),
+        },
+        Wanted::These(targets) => match targets.split_first() {
+            Some(((kind, _), rest)) if rest.iter().all(|(other, _)| other == kind) => {
+                (*kind, targets.iter().map(|(_, name)| name.clone()).collect())
+            }
+            _ => return Err(one()),
         },
     };
-    let wanted = |resource: &str, id: &str| {
-        names.is_empty() || names.iter().any(|(_, name)| name == resource || name == id)
-    };
-    for (kind, name) in names {
-        client.get(*kind, name).await?;
-    }
-    let list = client.list(kind, selector.map(|selector| selector.text.as_str())).await?;
-    let since: Revision = list.revision;
-    let items: Vec<Resource> =
-        list.items.into_iter().filter(|item| wanted(item.name.as_str(), item.id.as_str())).collect();
-    let statuses = statuses_of(client, &items, format).await;
-    output::resources(&items, &statuses, format, items.len() == 1 && !names.is_empty())?;
-    let selector = selector.map(|selector| Selected {
-        selector: &selector.parsed,
-        shown: items.iter().map(|item| item.id.clone()).collect(),
-    });
-    watch::follow(client, kind, since, wanted, selector, output::Feed::new(format, !items.is_empty()))
-        .await?;
+    let feed = Feed::new(&args.output, &args.view);
+    let watch = Watch { client, kind, names, selector, format: &args.output, feed, shown: HashMap::new() };
+    Box::pin(watch.run(args.watch_only)).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use clap::{Arg, Command, CommandFactory as _};
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::{Outcome, commands::Cli, examples, failure::Failure, output::terminal};
+use crate::{Outcome, commands::Cli, examples, failure::Failure, output::terminal, suggest::did_you_mean};
 
 /// Which pages, and where to.
 #[derive(clap::Args)]
@@ -44,8 +44,10 @@ pub fn man(args: &ManArgs) -> Outcome {
     let Some(dir) = &args.dir else {
         let mut path = Vec::new();
         for name in &args.command {
+            let known = command.get_subcommands().map(Command::get_name).collect::<Vec<_>>();
+            let hint = did_you_mean(name, known).unwrap_or_else(|| "mcpctl --help".to_owned());
             command = command.find_subcommand(name).cloned().ok_or_else(|| {
-                Failure::usage(format!("`{}` is no command", args.command.join(" "))).hint("mcpctl --help")
+                Failure::usage(format!("`{}` is no command", args.command.join(" "))).hint(hint)
             })?;
             path.push(command.get_name().to_owned());
         }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use mcpctl_api::Kind;
 
+use super::targets::short_name;
 use crate::{Outcome, output::table::Table};
 
 /// Lists the kinds.
@@ -12,7 +13,7 @@ pub fn run() -> Outcome {
     for kind in Kind::RESOURCES {
         let what = match kind {
             Kind::Llm => "a named language model behind a provider",
-            Kind::Secret => "keys and values that nobody can read back",
+            Kind::Secret => "keys and values that cannot be read back",
             Kind::User => "a person",
             Kind::Group => "a set of users and service accounts",
             Kind::ServiceAccount => "a program that calls in its own right",
@@ -22,8 +23,7 @@ pub fn run() -> Outcome {
             Kind::Token => "a bearer credential of a user or service account",
             Kind::Usage | Kind::Audit => continue,
         };
-        let short = if kind == Kind::ServiceAccount { "sa" } else { "" };
-        table.row([kind.plural(), kind.singular(), short, what]);
+        table.row([kind.plural(), kind.singular(), short_name(kind), what]);
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use mcpctl_api::{
     spec::{Subject, SubjectKind},
 };
 
-use crate::failure::Failure;
+use crate::{failure::Failure, suggest};
 
 /// The named resources.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,16 +17,79 @@ pub enum Targets {
     These(Vec<(Kind, String)>),
 }
 
+/// What `get` and `describe` show.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Everything of every kind.
+    All,
+    /// Everything of some kinds.
+    Kinds(Vec<Kind>),
+    /// Resources, by name or id.
+    These(Vec<(Kind, String)>),
+}
+
+impl Wanted {
+    /// Parses the arguments: as [`Targets`], and besides `all`, `llms,users`, and `llms,users NAME…`.
+    pub fn parse(words: &[String]) -> Result<Self, Failure> {
+        let (first, rest) = match words.split_first() {
+            Some((first, rest)) if !first.contains('/') => (first, rest),
+            _ => return Ok(Targets::parse(words)?.into()),
+        };
+        if first.eq_ignore_ascii_case("all") {
+            return match rest {
+                [] => Ok(Self::All),
+                _ => Err(Failure::usage("`all` takes no names").hint("name a kind, e.g. `llms`")),
+            };
+        }
+        if !first.contains(',') {
+            return Ok(Targets::parse(words)?.into());
+        }
+        let mut kinds = Vec::new();
+        for word in first.split(',').filter(|word| !word.is_empty()) {
+            let kind = known_kind(word)?;
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        if rest.is_empty() {
+            return Ok(Self::Kinds(kinds));
+        }
+        let names = rest.iter().map(|word| name(word)).collect::<Result<Vec<_>, _>>()?;
+        let each = |kind: Kind| names.iter().map(move |name| (kind, name.clone()));
+        Ok(Self::These(kinds.into_iter().flat_map(each).collect()))
+    }
+
+    /// Whether resources of more than one kind may be shown.
+    pub fn has_several_kinds(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Kinds(kinds) => kinds.len() > 1,
+            Self::These(targets) => {
+                targets.iter().any(|(kind, _)| Some(kind) != targets.first().map(|(kind, _)| kind))
+            }
+        }
+    }
+}
+
+impl From<Targets> for Wanted {
+    fn from(targets: Targets) -> Self {
+        match targets {
+            Targets::All(kind) => Self::Kinds(vec![kind]),
+            Targets::These(targets) => Self::These(targets),
+        }
+    }
+}
+
 impl Targets {
     /// Parses the arguments; a wrong one is a usage error, reported before any request is sent.
     pub fn parse(words: &[String]) -> Result<Self, Failure> {
         let Some((first, rest)) = words.split_first() else {
-            return Err(Failure::usage("nothing is named").hint("say KIND NAME or KIND/NAME"));
+            return Err(Failure::usage("nothing is named").hint("write KIND NAME or KIND/NAME"));
         };
         if first.contains('/') {
             return words.iter().map(|word| slashed(word)).collect::<Result<_, _>>().map(Self::These);
         }
-        let kind = kind(first).map_err(Failure::usage)?;
+        let kind = known_kind(first)?;
         if rest.is_empty() {
             return Ok(Self::All(kind));
         }
@@ -96,11 +159,46 @@ impl LabelSelector {
 
 /// Reads a kind of resource, for the parser of the command line too.
 pub fn kind(text: &str) -> Result<Kind, String> {
-    let kind: Kind = text.parse().map_err(|error| format!("{error}"))?;
-    if kind.is_resource() {
-        return Ok(kind);
+    known_kind(text).map_err(|failure| failure.in_one_line())
+}
+
+/// The short name of a kind on command lines, e.g. `rb` of `rolebindings`; documents and rules have the whole word.
+pub fn short_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Llm => "lm",
+        Kind::Secret => "sec",
+        Kind::User => "us",
+        Kind::Group => "gr",
+        Kind::ServiceAccount => "sa",
+        Kind::Role => "ro",
+        Kind::RoleBinding => "rb",
+        Kind::Token => "tok",
+        Kind::Limit => "lim",
+        Kind::Usage | Kind::Audit => kind.plural(),
     }
-    Err(format!("{} is not a kind of resource; `mcpctl {}` shows it", kind.plural(), kind.plural()))
+}
+
+/// Reads a kind of resource; an unknown word gets the kind that is most like it.
+fn known_kind(text: &str) -> Result<Kind, Failure> {
+    let short = Kind::RESOURCES.into_iter().find(|kind| text.eq_ignore_ascii_case(short_name(*kind)));
+    match short.map_or_else(|| text.parse::<Kind>(), Ok) {
+        Ok(kind) if kind.is_resource() => Ok(kind),
+        Ok(kind) => {
+            let message = format!("{} is not a kind of resource", kind.plural());
+            Err(Failure::usage(message).hint(format!("`mcpctl {}` shows it", kind.plural())))
+        }
+        Err(_) => {
+            let words = Kind::RESOURCES.iter().flat_map(|kind| [kind.plural(), kind.singular()]);
+            let closest = suggest::closest(text, words).and_then(|word| word.parse::<Kind>().ok());
+            let hint = match closest {
+                Some(kind) => {
+                    format!("did you mean `{}`? `mcpctl api-resources` lists the kinds", kind.plural())
+                }
+                None => format!("kinds are {}", Kind::RESOURCES.map(Kind::plural).join(", ")),
+            };
+            Err(Failure::usage(format!("`{text}` is not a kind")).hint(hint))
+        }
+    }
 }
 
 /// `User/alice`
@@ -129,7 +227,7 @@ fn slashed(word: &str) -> Result<(Kind, String), Failure> {
     let Some((kind_text, name_text)) = word.split_once('/') else {
         return Err(Failure::usage(format!("`{word}` is not KIND/NAME, as what stands before it is")));
     };
-    Ok((kind(kind_text).map_err(Failure::usage)?, name(name_text)?))
+    Ok((known_kind(kind_text)?, name(name_text)?))
 }
 
 /// Checks that a text is a name or an id.

@@ -1,79 +1,217 @@
-//! Following changes: `mcpctl get -w`.
+//! `mcpctl get -w`: what there is, and every change of it. It survives a restart of mcpd: it goes on from the last revision that it
+//! has seen, and lists anew where mcpd no longer keeps the changes since then.
 
-use std::collections::HashSet;
+use std::{collections::HashMap, time::Duration};
 
 use futures::StreamExt as _;
-use mcpctl_api::{Id, Kind, Resource, Revision, selector::Selector};
-use mcpctl_client::Client;
-use mcpctl_dialect::sse::Decoder;
+use mcpctl_api::{Id, Kind, Name, Resource, Revision};
+use mcpctl_client::{Client, ClientError, ForeignPeer};
+use mcpctl_dialect::sse::{Decoder, Frame};
 use serde::Deserialize;
 
-use crate::{failure::Failure, output::Feed};
+use super::{get::statuses_of, targets::LabelSelector};
+use crate::{
+    failure::Failure,
+    output::{Format, resources::Feed},
+    suggest,
+};
 
 /// Maximum length of an event, in bytes.
 const MAX_EVENT_BYTES: usize = 4 << 20;
+/// mcpd sends a comment every 15 s; after this silence the connection counts as lost.
+const MAX_SILENCE: Duration = Duration::from_secs(50);
+/// Waits before attempts to connect again: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
 #[derive(Deserialize)]
 struct Gone {
-    name: String,
+    name: Name,
     id: Id,
 }
 
-/// A selector, and the resources that it has shown: a deletion has no labels to match.
-pub struct Selected<'a> {
-    /// What is shown.
-    pub selector: &'a Selector,
-    /// Ids of what matched when it was last seen.
-    pub shown: HashSet<Id>,
+/// A watch of one kind.
+pub struct Watch<'a> {
+    /// mcpd.
+    pub client: &'a Client,
+    /// Of what.
+    pub kind: Kind,
+    /// Only these, by name or id; all where there are none.
+    pub names: Vec<String>,
+    /// Only those with these labels.
+    pub selector: Option<LabelSelector>,
+    /// How they are shown.
+    pub format: &'a Format,
+    /// Where they are shown.
+    pub feed: Feed<'a>,
+    /// What was shown last of each.
+    pub shown: HashMap<Id, (Name, Revision)>,
 }
 
-/// Prints every wanted change of a kind after a revision, until the server or the user ends it.
-pub async fn follow(
-    client: &Client,
-    kind: Kind,
-    since: Revision,
-    wanted: impl Fn(&str, &str) -> bool,
-    mut selected: Option<Selected<'_>>,
-    mut feed: Feed<'_>,
-) -> Result<(), Failure> {
-    let mut bytes = client.watch(&[kind], Some(since)).await?.bytes_stream();
-    let mut decoder = Decoder::new(MAX_EVENT_BYTES);
-    while let Some(chunk) = bytes.next().await {
-        decoder.push(&chunk.map_err(|_| Failure::new("the connection was cut").hint("run it again"))?);
-        while let Some(frame) = decoder.next_frame().map_err(Failure::new)? {
-            let Some(data) = &frame.data else { continue };
-            match frame.event.as_deref() {
-                Some(b"put") => {
-                    let resource: Resource = serde_json::from_slice(data)?;
-                    if !wanted(resource.name.as_str(), resource.id.as_str()) {
-                        continue;
+/// Why a stream of changes has ended.
+enum End {
+    /// The connection was lost, or mcpd restarts.
+    Lost,
+    /// mcpd keeps no changes since that revision.
+    Compacted,
+}
+
+impl Watch<'_> {
+    /// Shows what there is, unless only changes are wanted, then every change, for ever; returns why it cannot go on.
+    pub async fn run(mut self, only_changes: bool) -> Result<(), Failure> {
+        for name in &self.names {
+            if let Err(error) = self.client.get(self.kind, name).await {
+                return Err(suggest::not_found(self.client, self.kind, name, error).await);
+            }
+        }
+        let (mut since, items) = self.list().await?;
+        self.remember(&items);
+        if !only_changes {
+            self.show(&items).await?;
+        }
+        let mut backoff = BACKOFF.0;
+        let mut lost = false;
+        loop {
+            let ended = match self.client.watch(&[self.kind], Some(since)).await {
+                Ok(response) => {
+                    if std::mem::take(&mut lost) {
+                        note!("connected again; the watch goes on from revision {since}");
                     }
-                    match &mut selected {
-                        Some(selected) if !selected.selector.matches(&resource.labels) => {
-                            if selected.shown.remove(&resource.id) {
-                                note!("{}/{} is no longer selected", kind.plural(), resource.name);
-                            }
-                        }
-                        Some(selected) => {
-                            selected.shown.insert(resource.id.clone());
-                            feed.put(resource)?;
-                        }
-                        None => feed.put(resource)?,
-                    }
+                    backoff = BACKOFF.0;
+                    self.follow(response.bytes_stream(), &mut since).await?
                 }
-                Some(b"delete") => {
-                    let gone: Gone = serde_json::from_slice(data)?;
-                    let shown = match &mut selected {
-                        Some(selected) => selected.shown.remove(&gone.id),
-                        None => true,
-                    };
-                    if shown && wanted(&gone.name, gone.id.as_str()) {
-                        note!("{}/{} deleted", kind.plural(), gone.name);
+                Err(error) if error.status().is_some_and(|status| status.as_u16() == 410) => End::Compacted,
+                Err(error) if may_return(&error) => End::Lost,
+                Err(error) => return Err(error.into()),
+            };
+            match ended {
+                End::Compacted => match self.list().await {
+                    Ok((revision, items)) => {
+                        note!(
+                            "mcpd no longer keeps the changes since revision {since}; what differs is shown"
+                        );
+                        self.show_differences(items).await?;
+                        since = revision;
                     }
+                    Err(error) if may_return(&error) => tokio::time::sleep(backoff).await,
+                    Err(error) => return Err(error.into()),
+                },
+                End::Lost => {
+                    if !std::mem::replace(&mut lost, true) {
+                        note!(
+                            "the connection to {} was lost; trying again",
+                            self.client.server().as_str().trim_end_matches('/')
+                        );
+                    }
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF.1);
                 }
-                _ => {}
             }
         }
     }
-    Err(Failure::new("the server ended the watch").hint("run it again; the server may be restarting"))
+
+    /// A list and its revision belong together, so that nothing is lost between the two; what is named is picked from it.
+    async fn list(&self) -> Result<(Revision, Vec<Resource>), ClientError> {
+        let selector = self.selector.as_ref().map(|selector| selector.text.as_str());
+        let list = self.client.list(self.kind, selector).await?;
+        let items = list.items.into_iter().filter(|item| self.wants(item.name.as_str(), item.id.as_str()));
+        Ok((list.revision, items.collect()))
+    }
+
+    fn wants(&self, resource: &str, id: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| name == resource || name == id)
+    }
+
+    fn remember(&mut self, items: &[Resource]) {
+        let seen = items.iter().map(|item| (item.id.clone(), (item.name.clone(), item.revision)));
+        self.shown.extend(seen);
+    }
+
+    async fn show(&mut self, items: &[Resource]) -> Result<(), Failure> {
+        let statuses = statuses_of(self.client, items, self.format).await;
+        self.feed.put(items, &statuses)
+    }
+
+    /// Shows what a list has that differs from what was shown.
+    async fn show_differences(&mut self, items: Vec<Resource>) -> Result<(), Failure> {
+        let before = std::mem::take(&mut self.shown);
+        self.remember(&items);
+        for (id, (name, _)) in &before {
+            if !self.shown.contains_key(id) {
+                note!("{}/{name} deleted", self.kind.plural());
+            }
+        }
+        let is_new = |item: &Resource| before.get(&item.id).is_none_or(|(_, seen)| *seen != item.revision);
+        let changed: Vec<Resource> = items.into_iter().filter(is_new).collect();
+        self.show(&changed).await
+    }
+
+    /// Shows the changes of a stream until it ends.
+    async fn follow(
+        &mut self,
+        mut bytes: impl futures::Stream<Item = Result<impl AsRef<[u8]>, impl std::error::Error>> + Unpin,
+        since: &mut Revision,
+    ) -> Result<End, Failure> {
+        let mut decoder = Decoder::new(MAX_EVENT_BYTES);
+        loop {
+            let Ok(Some(Ok(chunk))) = tokio::time::timeout(MAX_SILENCE, bytes.next()).await else {
+                return Ok(End::Lost);
+            };
+            decoder.push(chunk.as_ref());
+            while let Some(frame) = decoder.next_frame().map_err(Failure::new)? {
+                self.event(&frame, since).await?;
+            }
+        }
+    }
+
+    async fn event(&mut self, frame: &Frame, since: &mut Revision) -> Result<(), Failure> {
+        let Some(data) = &frame.data else { return Ok(()) };
+        match frame.event.as_deref() {
+            Some(b"put") => {
+                let resource: Resource = serde_json::from_slice(data)?;
+                *since = resource.revision.max(*since);
+                if !self.wants(resource.name.as_str(), resource.id.as_str()) {
+                    return Ok(());
+                }
+                let matches =
+                    self.selector.as_ref().is_none_or(|selector| selector.parsed.matches(&resource.labels));
+                if matches {
+                    self.remember(std::slice::from_ref(&resource));
+                    return self.show(&[resource]).await;
+                }
+                if self.shown.remove(&resource.id).is_some() {
+                    note!("{}/{} is no longer selected", self.kind.plural(), resource.name);
+                }
+            }
+            Some(b"delete") => {
+                let gone: Gone = serde_json::from_slice(data)?;
+                *since = revision(data).unwrap_or(*since).max(*since);
+                // What a selector did not select was not shown either: a deletion has no labels to match.
+                let was_shown = self.shown.remove(&gone.id).is_some() || self.selector.is_none();
+                if was_shown && self.wants(gone.name.as_str(), gone.id.as_str()) {
+                    note!("{}/{} deleted", self.kind.plural(), gone.name);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether mcpd may answer later. Of a program that ends, whose connection is still open, the user cannot be found out; nothing was
+/// sent to it.
+fn may_return(error: &ClientError) -> bool {
+    let ends = matches!(
+        error,
+        ClientError::Foreign { peer: ForeignPeer::Unknown(_) | ForeignPeer::NotAccepted, .. }
+    );
+    ends || error.is_passing()
+}
+
+/// The revision of a deletion.
+fn revision(data: &[u8]) -> Option<Revision> {
+    #[derive(Deserialize)]
+    struct At {
+        revision: Revision,
+    }
+    serde_json::from_slice::<At>(data).ok().map(|at| at.revision)
 }

@@ -83,9 +83,18 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
             ("every Llm, with its state", "mcpctl get llms"),
             ("two of them, as documents that `apply` takes", "mcpctl get llm gpt claude -o yaml"),
             ("go on with every change", "mcpctl get llms -w"),
-            ("those with a label", "mcpctl get users -l team=red"),
+            ("those with a label, and a label as a column", "mcpctl get users -l team=red -L team"),
             ("tokens that end within a week", "mcpctl get tokens --expiring 7d"),
+            ("several kinds, and everything", "mcpctl get llms,users; mcpctl get all"),
             ("one field", "mcpctl get llm gpt -o jsonpath='{.model}'"),
+            (
+                "a line for each, of those that match",
+                "mcpctl get llms -o jsonpath='{range .items[?(@.type==\"openai\")]}{.name}{\"\\n\"}{end}'",
+            ),
+            (
+                "columns of one's own, in order",
+                "mcpctl get llms -o custom-columns=NAME:.name,MODEL:.model --sort-by .model",
+            ),
         ],
     ),
     (

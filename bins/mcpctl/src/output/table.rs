@@ -1,6 +1,6 @@
 //! Plain columns, as kubectl has them.
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, presets::NOTHING};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Width, presets::NOTHING};
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::HumanDuration;
 
@@ -11,10 +11,17 @@ use crate::failure::Failure;
 const GAP: u16 = 3;
 /// Spaces between two columns of a table that is too wide.
 const NARROW_GAP: u16 = 2;
-/// Width that a column whose text wraps has at least, unless all columns wrap.
+/// Width that the column whose text wraps first keeps, as long as others can shrink.
 const MIN_WRAPPED: u16 = 16;
 
-/// Rows under a header.
+/// Width that a column whose text wraps keeps, unless nothing else is left to shrink.
+const MIN_FLEXIBLE: u16 = 8;
+
+/// Makes a text shorter.
+type Shorten = fn(&str) -> String;
+
+/// Rows under a header. Where it is wider than the terminal, columns are left out by their priority, then texts wrap; a header, and
+/// what is [unbroken](Table::unbroken), never does.
 pub struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -23,22 +30,38 @@ pub struct Table {
     optional: Vec<usize>,
     unbroken: Vec<usize>,
     without_empty: bool,
+    without_header: bool,
     fits: bool,
+    /// Columns, and what makes their texts shorter where the table is wider than the terminal.
+    shortened: Vec<(usize, Shorten)>,
+}
+
+/// How wide the columns of a table are.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// Which columns are shown.
+    shown: Vec<bool>,
+    /// The width of each column that is shown.
+    widths: Vec<u16>,
+    gap: u16,
+    /// Whether it had to be made to fit.
+    limited: bool,
 }
 
 impl Table {
     /// A table with these columns.
-    pub fn new(header: &[&str]) -> Self {
-        let header = header.iter().map(|&name| name.to_owned()).collect();
+    pub fn new<T: ToString>(header: &[T]) -> Self {
         Self {
-            header,
+            header: header.iter().map(ToString::to_string).collect(),
             rows: Vec::new(),
             wrapped: None,
             numbers: Vec::new(),
             optional: Vec::new(),
             unbroken: Vec::new(),
             without_empty: false,
+            without_header: false,
             fits: true,
+            shortened: Vec::new(),
         }
     }
 
@@ -48,7 +71,7 @@ impl Table {
         Self { wrapped: self.header.iter().position(|name| name == column), ..self }
     }
 
-    /// Never breaks the texts of these columns, which are short, where names do not fit the terminal.
+    /// Never breaks the texts of these columns, e.g. times, words and numbers.
     #[must_use]
     pub fn unbroken(self, columns: &[&str]) -> Self {
         Self { unbroken: self.places(columns), ..self }
@@ -59,7 +82,7 @@ impl Table {
         self.header.iter().enumerate().filter_map(at).collect()
     }
 
-    /// Aligns these columns at their right.
+    /// Aligns these columns at their right, and never breaks them.
     #[must_use]
     pub fn numbers(self, columns: &[&str]) -> Self {
         Self { numbers: self.places(columns), ..self }
@@ -72,10 +95,34 @@ impl Table {
         Self { optional: columns.iter().filter_map(place).collect(), ..self }
     }
 
+    /// Shows users in these columns without their kind where the table is wider than the terminal.
+    #[must_use]
+    pub fn subjects(self, columns: &[&str]) -> Self {
+        self.shortening(columns, |text| text.replace("User ", ""))
+    }
+
+    /// Shows addresses in these columns without scheme and API version where the table is wider than the terminal.
+    #[must_use]
+    pub fn addresses(self, columns: &[&str]) -> Self {
+        self.shortening(columns, short_address)
+    }
+
+    fn shortening(mut self, columns: &[&str], short: Shorten) -> Self {
+        let places = self.places(columns);
+        self.shortened.extend(places.into_iter().map(|column| (column, short)));
+        self
+    }
+
     /// Leaves out columns without text.
     #[must_use]
     pub fn without_empty(self) -> Self {
         Self { without_empty: true, ..self }
+    }
+
+    /// Prints no header, where `without` is set.
+    #[must_use]
+    pub fn without_header(self, without: bool) -> Self {
+        Self { without_header: without, ..self }
     }
 
     /// Keeps each row in one line, however wide the terminal is, where `wide` is set.
@@ -90,95 +137,181 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| one_line(&cell.to_string())).collect());
     }
 
+    /// The width that it may have, where there is one.
+    fn limit(&self) -> Option<u16> {
+        terminal::width().filter(|_| self.fits)
+    }
+
     /// Prints it; where there is no row, prints `nothing found` on stderr.
     pub fn print(self) -> Result<(), Failure> {
         if self.rows.is_empty() {
             note!("nothing found");
             return Ok(());
         }
-        let width = terminal::width().filter(|_| self.fits);
+        let width = self.limit();
         self.lines(width).iter().try_for_each(|line| data!("{line}"))
     }
 
-    /// Prints the rows without the header, as wide as the header makes them.
-    pub fn print_row(self) -> Result<(), Failure> {
-        self.lines(None).iter().skip(1).try_for_each(|line| data!("{line}"))
+    /// Prints it as a part of a table that goes on: under the layout of what was printed before, which grows with it, and without the
+    /// header where there is one.
+    pub fn print_on(mut self, layout: &mut Option<Layout>) -> Result<(), Failure> {
+        let width = self.limit();
+        self.shorten(if layout.as_ref().is_some_and(|layout| layout.limited) { Some(0) } else { width });
+        let mut own = self.layout(width);
+        let goes_on = layout.is_some();
+        if let Some(before) = layout.take() {
+            if before.limited {
+                own = before;
+            } else {
+                own.shown = before.shown;
+                let natural = self.natural(&own.shown);
+                own.widths =
+                    natural.into_iter().zip(before.widths).map(|(one, other)| one.max(other)).collect();
+                (own.gap, own.limited) = (before.gap, false);
+                if let Some(width) = width.filter(|width| total(&own.widths, own.gap) > *width) {
+                    let flexible = self.flexible(&own.shown, &own.widths);
+                    shrink(&mut own.widths, &flexible, width);
+                    (own.gap, own.limited) = (NARROW_GAP, true);
+                }
+            }
+        }
+        let lines = Self { without_header: self.without_header || goes_on, ..self }.lines_in(&own);
+        *layout = Some(own);
+        lines.iter().try_for_each(|line| data!("{line}"))
     }
 
     /// Its lines, none wider than the terminal, whose width is given; without one each row is one line.
-    pub fn lines(self, width: Option<u16>) -> Vec<String> {
-        let Self { header, rows, wrapped, numbers, optional, unbroken, without_empty, .. } = self;
-        let has_text =
-            |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()));
-        let mut shown: Vec<bool> =
-            (0..header.len()).map(|column| !without_empty || has_text(column)).collect();
-        for column in optional {
-            let Some(width) = width else { break };
-            let longest = |column: usize| {
-                let cells = rows.iter().filter_map(|row| row.get(column)).chain(header.get(column));
-                cells.map(|cell| cell.chars().count() + usize::from(NARROW_GAP)).max().unwrap_or_default()
-            };
-            let columns = shown.iter().enumerate().filter(|(_, shown)| **shown);
-            let total: usize = columns.map(|(column, _)| longest(column)).sum();
-            if total > usize::from(width) + usize::from(NARROW_GAP)
-                && let Some(shown) = shown.get_mut(column)
-            {
-                *shown = false;
+    pub fn lines(mut self, width: Option<u16>) -> Vec<String> {
+        self.shorten(width);
+        let layout = self.layout(width);
+        self.lines_in(&layout)
+    }
+
+    /// Makes texts shorter where the table is wider than this.
+    fn shorten(&mut self, width: Option<u16>) {
+        let all = vec![true; self.header.len()];
+        if width.is_some_and(|width| total(&self.natural(&all), GAP) > width) {
+            for (column, short) in &self.shortened {
+                let cells = self.rows.iter_mut().filter_map(|row| row.get_mut(*column));
+                cells.for_each(|cell| *cell = short(cell));
             }
         }
-        let wrapped = wrapped.unwrap_or(header.len().saturating_sub(1));
-        let wrapped = shown.iter().take(wrapped).filter(|shown| **shown).count();
-        let shown_of = |columns: &[usize]| -> Vec<usize> {
-            let all = (0..shown.len()).filter(|column| shown.get(*column) == Some(&true)).enumerate();
-            all.filter_map(|(at, column)| columns.contains(&column).then_some(at)).collect()
-        };
-        let (numbers, unbroken) = (shown_of(&numbers), shown_of(&unbroken));
-        let cells = |row: Vec<String>| -> Vec<String> {
-            row.into_iter().zip(&shown).filter_map(|(cell, shown)| shown.then_some(cell)).collect()
-        };
+    }
+
+    /// How wide each shown column is without a break.
+    fn natural(&self, shown: &[bool]) -> Vec<u16> {
         let mut table = comfy_table::Table::new();
-        table
-            .load_style(NOTHING)
-            .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(cells(header));
-        for row in rows {
-            table.add_row(cells(row));
+        table.set_header(only(shown, &self.header));
+        table.add_rows(self.rows.iter().map(|row| only(shown, row)));
+        table.column_max_content_widths()
+    }
+
+    fn layout(&self, width: Option<u16>) -> Layout {
+        let columns = 0..self.header.len();
+        let has_text =
+            |column: usize| self.rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()));
+        let mut shown: Vec<bool> = columns.map(|column| !self.without_empty || has_text(column)).collect();
+        let natural = self.natural(&shown);
+        let Some(width) = width.filter(|width| total(&natural, GAP) > *width) else {
+            return Layout { shown, widths: natural, gap: GAP, limited: false };
+        };
+        let mut optional = self.optional.iter();
+        let mut widths = self.natural(&shown);
+        while total(&widths, NARROW_GAP) > width
+            && let Some(column) = optional.next()
+        {
+            if let Some(shown) = shown.get_mut(*column) {
+                *shown = false;
+            }
+            widths = self.natural(&shown);
         }
-        let gap = fit(&mut table, wrapped, &unbroken, width);
-        for (at, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, gap));
-            if numbers.contains(&at) {
+        let flexible = self.flexible(&shown, &widths);
+        shrink(&mut widths, &flexible, width);
+        Layout { shown, widths, gap: NARROW_GAP, limited: true }
+    }
+
+    /// The least width of each shown column, and the column that wraps first.
+    fn flexible(&self, shown: &[bool], widths: &[u16]) -> Flexible {
+        let first = self.wrapped.unwrap_or(self.header.len().saturating_sub(1));
+        let all = (0..self.header.len()).filter(|column| shown.get(*column) == Some(&true));
+        let least = all.clone().zip(widths).map(|(column, width)| {
+            if self.unbroken.contains(&column) || self.numbers.contains(&column) {
+                return *width;
+            }
+            let header = self.header.get(column).map_or(0, |name| name.chars().count());
+            u16::try_from(header).unwrap_or(u16::MAX).max(MIN_FLEXIBLE).min(*width)
+        });
+        Flexible { least: least.collect(), first: all.take_while(|column| *column < first).count() }
+    }
+
+    fn lines_in(self, layout: &Layout) -> Vec<String> {
+        let Layout { shown, widths, gap, limited: _ } = layout;
+        let mut table = comfy_table::Table::new();
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::MAX);
+        let shown_columns = (0..self.header.len()).filter(|column| shown.get(*column) == Some(&true));
+        let right: Vec<bool> = shown_columns.map(|column| self.numbers.contains(&column)).collect();
+        table.set_header(only(shown, &self.header));
+        table.add_rows(self.rows.iter().map(|row| only(shown, row)));
+        for ((column, width), right) in table.column_iter_mut().zip(widths).zip(right) {
+            column.set_padding((0, *gap));
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width.saturating_add(*gap))));
+            if right {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        table.lines().map(|line| line.trim_end().to_owned()).collect()
+        // A header is never wider than its column, so it is one line.
+        let lines = table.lines().skip(usize::from(self.without_header));
+        lines.map(|line| line.trim_end().to_owned()).collect()
     }
 }
 
-/// Lets a table wrap where it is wider than the terminal; returns the gap between its columns.
-fn fit(table: &mut comfy_table::Table, wrapped: usize, unbroken: &[usize], width: Option<u16>) -> u16 {
-    let widths = table.column_max_content_widths();
-    let columns = u16::try_from(widths.len()).unwrap_or(u16::MAX);
-    let total =
-        |gap: u16| widths.iter().sum::<u16>().saturating_add(gap.saturating_mul(columns.saturating_sub(1)));
-    let Some(width) = width.filter(|width| total(GAP) > *width) else { return GAP };
-    // The gap after the last column is cut off.
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.saturating_add(NARROW_GAP));
-    let others = total(NARROW_GAP).saturating_sub(widths.get(wrapped).copied().unwrap_or_default());
-    if others.saturating_add(MIN_WRAPPED) <= width {
-        for (at, column) in table.column_iter_mut().enumerate() {
-            if at != wrapped {
-                column.set_constraint(ColumnConstraint::ContentWidth);
+fn only(shown: &[bool], cells: &[String]) -> Vec<String> {
+    cells.iter().zip(shown).filter(|(_, shown)| **shown).map(|(cell, _)| cell.clone()).collect()
+}
+
+fn total(widths: &[u16], gap: u16) -> u16 {
+    let gaps = u16::try_from(widths.len()).unwrap_or(u16::MAX).saturating_sub(1).saturating_mul(gap);
+    widths.iter().fold(gaps, |total, width| total.saturating_add(*width))
+}
+
+/// What may shrink.
+struct Flexible {
+    least: Vec<u16>,
+    first: usize,
+}
+
+/// Takes width from the column that wraps first, then from the widest, until the table fits; from any only where all are at
+/// their least.
+fn shrink(widths: &mut [u16], flexible: &Flexible, width: u16) {
+    let mut over = total(widths, NARROW_GAP).saturating_sub(width);
+    let first = widths.get_mut(flexible.first).zip(flexible.least.get(flexible.first));
+    if let Some((first, least)) = first {
+        // It keeps a width that can be read, as long as others can shrink.
+        let taken = over.min(first.saturating_sub((*least).max(MIN_WRAPPED)));
+        *first -= taken;
+        over -= taken;
+    }
+    for floor in [flexible.least.as_slice(), &[]] {
+        while over > 0 {
+            let room = |(at, width): (usize, &u16)| {
+                let least = floor.get(at).copied().unwrap_or(1);
+                (*width > least).then_some((*width, at))
+            };
+            let Some((_, widest)) = widths.iter().enumerate().filter_map(room).max() else { break };
+            if let Some(width) = widths.get_mut(widest) {
+                *width -= 1;
             }
-        }
-    } else {
-        for (at, column) in table.column_iter_mut().enumerate() {
-            if unbroken.contains(&at) {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
+            over -= 1;
         }
     }
-    NARROW_GAP
+}
+
+/// `api.openai.com` of `https://api.openai.com/v1`
+fn short_address(text: &str) -> String {
+    let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let (address, more) = text.split_once(' ').map_or((text, ""), |(address, more)| (address, more));
+    let address = address.trim_end_matches('/');
+    format!("{} {more}", address.strip_suffix("/v1").unwrap_or(address)).trim_end().to_owned()
 }
 
 /// A fingerprint as far as a table shows it, which is not enough to compare it; any other text as it is.
@@ -225,6 +358,8 @@ mod tests {
         let narrow = table(text).lines(Some(40));
         assert!(narrow[0].starts_with("NAME   REASON  ") && narrow[0].ends_with("AGE"), "{narrow:?}");
         assert!(narrow[1].starts_with("alice  the Llm ") && narrow[1].ends_with("  3d4h"), "{narrow:?}");
+        let bare = table(text).without_header(true).lines(Some(40));
+        assert_eq!(bare, narrow[1..]);
         let long = "x".repeat(200);
         for width in [20, 40, 80] {
             for text in [text, &long] {
@@ -235,9 +370,44 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_left_out_and_texts_wrap_but_headers_and_times_never_break() {
+        let mut table = Table::new(&["NAME", "TYPE", "URL", "STATE", "LAST USED", "AGE"])
+            .wrapping("STATE")
+            .unbroken(&["LAST USED"])
+            .addresses(&["URL"])
+            .where_they_fit(&["AGE", "TYPE"]);
+        let state = "failing since 3h12m, and skipped";
+        table.row([
+            "claude",
+            "anthropic",
+            "https://api.anthropic.com/v1 (+2)",
+            state,
+            "2026-11-27 12:00",
+            "3d4h",
+        ]);
+        let lines = table.lines(Some(80));
+        assert!(lines[0].split("  ").filter(|part| !part.trim().is_empty()).count() == 4, "{lines:#?}");
+        assert!(lines[1].contains("  api.anthropic.com (+2)  "), "{lines:#?}");
+        let mut table =
+            Table::new(&["NAME", "SUBJECT", "LAST USED"]).subjects(&["SUBJECT"]).unbroken(&["LAST USED"]);
+        table.row(["a-long-name-of-a-token", "User a-long-name-of-a-user", "2026-11-27 12:00"]);
+        let lines = table.lines(Some(40));
+        assert!(lines[0].contains("LAST USED") && lines[0].contains("SUBJECT"), "{lines:#?}");
+        assert!(lines[1].ends_with("2026-11-27 12:00") && !lines[1].contains("User"), "{lines:#?}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 40), "{lines:#?}");
+    }
+
+    #[test]
     fn ages_are_short() {
-        let cases =
-            [(0, "0s"), (59, "59s"), (61, "1m1s"), (3600, "1h"), (90_061, "1d1h"), (86_400 * 40, "40d")];
+        let cases = [
+            (0, "0s"),
+            (59, "59s"),
+            (61, "1m1s"),
+            (3600, "1h"),
+            (90_061, "1d1h"),
+            (86_400 * 40 + 1, "40d"),
+            (3_605, "1h"),
+        ];
         for (seconds, expected) in cases {
             assert_eq!(short(SignedDuration::from_secs(seconds)), expected);
         }

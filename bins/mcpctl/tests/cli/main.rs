@@ -10,6 +10,7 @@ mod doctor;
 mod editing;
 mod encodings;
 mod examples;
+mod get;
 #[cfg(target_os = "linux")]
 mod gpu;
 mod history;

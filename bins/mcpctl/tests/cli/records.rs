@@ -87,7 +87,7 @@ async fn usage_is_a_table_with_shares_or_comma_separated_values() {
         (&["auth", "can-i", "view", "usage", "group/g"], "this takes a User or a ServiceAccount"),
         (&["usage", "--by", "users"], "usage is shown by user, group, llm, model, day or hour"),
         (&["usage", "--since", "soon"], "a time is e.g. `yesterday`"),
-        (&["get", "usage"], "usage is not a kind of resource; `mcpctl usage` shows it"),
+        (&["get", "usage"], "usage is not a kind of resource\nhint: `mcpctl usage` shows it"),
     ] {
         let text = shell.run(args).await.failed(2);
         assert!(text.contains(error), "{text}");

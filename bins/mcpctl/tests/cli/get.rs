@@ -1,0 +1,174 @@
+//! `get`: several kinds, formats, order, labels, suggestions, and a watch that survives a restart.
+
+use std::time::Duration;
+
+use mcpctl_testkit::daemons::Mcpd;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+
+use crate::shell::Shell;
+
+async fn world() -> (Mcpd, Shell) {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    mcpd.apply(json!([
+        {"kind": "Llm", "name": "gpt", "type": "openai", "url": "http://127.0.0.1:1/v1", "model": "m2",
+         "labels": {"team": "red", "example.com/tier": "gold"}},
+        {"kind": "Llm", "name": "claude", "type": "anthropic", "url": "http://127.0.0.1:1", "model": "m1"},
+        {"kind": "User", "name": "alice", "displayName": "Alice", "labels": {"team": "red"}},
+        {"kind": "Group", "name": "team", "members": [{"kind": "User", "name": "alice"}]},
+    ]))
+    .await;
+    (mcpd, shell)
+}
+
+#[tokio::test]
+async fn several_kinds_are_shown_with_their_kind() {
+    let (mcpd, shell) = world().await;
+    let names = shell.run(&["get", "llms,gr", "-o", "name"]).await.succeeded();
+    assert_eq!(names, "llms/claude\nllms/gpt\ngroups/team\n");
+    let table = shell.run(&["get", "lm,us", "--no-headers"]).await.succeeded();
+    assert!(table.starts_with("llms/claude   ") && table.contains("\nusers/alice   "), "{table}");
+    assert!(!table.contains("NAME"), "{table}");
+    let all = shell.run(&["get", "all", "-o", "name"]).await.succeeded();
+    for expected in ["llms/gpt\n", "users/alice\n", "groups/team\n", "roles/admin\n"] {
+        assert!(all.contains(expected), "{all}");
+    }
+    // Kinds that the caller may not view are named, and are no failure.
+    let token =
+        mcpd.user_with_rules("bob", json!([{"kinds": ["llms"], "verbs": ["view"], "names": ["gpt"]}])).await;
+    let bob = Shell::new();
+    bob.run_with(&["login", mcpd.url(), "--stdin"], &token).await.succeeded();
+    let output = bob.run(&["get", "all", "-o", "name"]).await;
+    assert!(output.code == 0 && output.stdout.contains("llms/gpt\n"), "{}{}", output.stdout, output.stderr);
+    assert!(!output.stdout.contains("claude") && !output.stdout.contains("groups/"), "{}", output.stdout);
+    assert!(output.stderr.contains("left out, because you may not view them: secrets"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn templates_columns_order_and_labels() {
+    let (_mcpd, shell) = world().await;
+    for (args, expected) in [
+        (&["-o", "jsonpath={range .items[*]}{.name}={.model}{\"\\n\"}{end}"][..], "claude=m1\ngpt=m2\n"),
+        (&["-o", "jsonpath={.items[?(@.type==\"openai\")].name}"], "gpt\n"),
+        (&["-o", "jsonpath={.items[-1].name} {..model}"], "gpt m1 m2\n"),
+        (&["-o", "jsonpath-as-json={.items[*].name}"], "[\n  \"claude\",\n  \"gpt\"\n]\n"),
+        (
+            &["-o", "custom-columns=NAME:.name,T:.labels.team", "--sort-by", ".model"],
+            "NAME     T\nclaude   <none>\ngpt      red\n",
+        ),
+        (&["-o", "custom-columns=N:.name", "--no-headers", "--sort-by={.type}"], "claude\ngpt\n"),
+        (&["-o", "name", "--sort-by", "name"], "llms/claude\nllms/gpt\n"),
+    ] {
+        let args = [&["get", "llms"], args].concat();
+        assert_eq!(shell.run(&args).await.succeeded(), expected, "{args:?}");
+    }
+    shell.file("columns", "NAME   MODEL\n.name  .model\n");
+    shell.file("template", "{.items[0].name}");
+    let columns = shell.run(&["get", "llms", "-o", "custom-columns-file=columns"]).await.succeeded();
+    assert_eq!(columns, "NAME     MODEL\nclaude   m1\ngpt      m2\n");
+    assert_eq!(shell.run(&["get", "llms", "-o", "jsonpath-file=template"]).await.succeeded(), "claude\n");
+
+    let labels =
+        shell.run(&["get", "llms", "-L", "team,example.com/tier", "--show-labels"]).await.succeeded();
+    let rows: Vec<Vec<&str>> = labels.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][5..], ["AGE", "TEAM", "TIER", "LABELS"]);
+    assert!(labels.contains("   red    gold   example.com/tier=gold, team=red\n"), "{labels}");
+    let error = shell.run(&["get", "llms", "--sort-by", ".modle"]).await.failed(2);
+    assert!(error.contains("no resource has the field of --sort-by"), "{error}");
+}
+
+#[tokio::test]
+async fn unknown_kinds_and_names_get_a_suggestion() {
+    let (mcpd, shell) = world().await;
+    for (args, message, hint) in [
+        (&["get", "lmls"][..], "`lmls` is not a kind", "did you mean `llms`?"),
+        (&["get", "llm", "gtp"], "there is no Llm `gtp`", "did you mean `gpt`?"),
+        (&["describe", "llm/cluade"], "there is no Llm `cluade`", "did you mean `claude`?"),
+        (&["get", "usage"], "usage is not a kind of resource", "`mcpctl usage` shows it"),
+        (&["gte", "llms"], "unrecognized subcommand 'gte'", "did you mean `get`?"),
+        (&["get", "llms", "--selectr", "a"], "unexpected argument '--selectr'", "'--selector'"),
+    ] {
+        let output = shell.run(args).await;
+        let (error, next) = output.stderr.split_once('\n').unwrap();
+        assert!(error.contains(message) && next.contains(hint), "{args:?}: {}", output.stderr);
+    }
+    assert_eq!(shell.run(&["get", "llm", "gtp", "--ignore-not-found"]).await.succeeded(), "");
+    // A caller learns no name that a list does not show.
+    let token = mcpd
+        .user_with_rules("bob", json!([{"kinds": ["llms"], "verbs": ["view"], "names": ["gtp", "claude"]}]))
+        .await;
+    let bob = Shell::new();
+    bob.run_with(&["login", mcpd.url(), "--stdin"], &token).await.succeeded();
+    let error = bob.run(&["get", "llm", "gtp"]).await.failed(1);
+    assert!(!error.contains("gpt"), "{error}");
+}
+
+async fn next(lines: &mut Lines<BufReader<impl tokio::io::AsyncRead + Unpin>>) -> String {
+    let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await.expect("in time");
+    line.unwrap().expect("the watch continues")
+}
+
+#[tokio::test]
+async fn watch_goes_on_after_a_restart_and_stays_aligned() {
+    let (mut mcpd, shell) = world().await;
+    let mut child = shell.command(&["get", "groups", "-w"]).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
+    let header = next(&mut out).await;
+    assert!(next(&mut out).await.starts_with("team "), "{header}");
+    let mut only = shell.command(&["get", "groups", "--watch-only", "-o", "name"]).spawn().unwrap();
+    let mut only_out = BufReader::new(only.stdout.take().unwrap()).lines();
+    let mut only_err = BufReader::new(only.stderr.take().unwrap()).lines();
+
+    // What is there already is not shown, so changes are made until it follows.
+    let mut shown = None;
+    while shown.is_none() {
+        shell.run(&["patch", "group", "team", "-p", "description: x"]).await.succeeded();
+        shell.run(&["patch", "group", "team", "-p", "description: null"]).await.succeeded();
+        assert!(next(&mut out).await.starts_with("team ") && next(&mut out).await.starts_with("team "));
+        shown = tokio::time::timeout(Duration::from_millis(200), only_out.next_line()).await.ok();
+    }
+    assert_eq!(next(&mut only_out).await, "groups/team");
+
+    mcpd.kill();
+    mcpd.restart().await;
+    for err in [&mut err, &mut only_err] {
+        let lines = [next(err).await, next(err).await];
+        assert!(lines[0].ends_with(" was lost; trying again"), "{lines:?}");
+        assert!(lines[1].starts_with("connected again; the watch goes on from revision "), "{lines:?}");
+    }
+    shell.run(&["create", "group", "a-group-with-a-longer-name"]).await.succeeded();
+    assert_eq!(next(&mut only_out).await, "groups/a-group-with-a-longer-name");
+    assert!(next(&mut out).await.starts_with("a-group-with-a-longer-name   "));
+    // Columns grow with the texts, and do not shrink again.
+    shell.run(&["create", "group", "short", "--member", "User/alice"]).await.succeeded();
+    let row = next(&mut out).await;
+    assert_eq!(row.find("User alice"), Some("a-group-with-a-longer-name   ".len()), "{row}");
+    shell.run(&["delete", "group", "short"]).await.succeeded();
+    assert_eq!(next(&mut err).await, "groups/short deleted");
+    assert_eq!(next(&mut only_out).await, "groups/short");
+    assert_eq!(next(&mut only_err).await, "groups/short deleted");
+}
+
+#[tokio::test]
+async fn watch_of_a_revoked_session_ends_with_the_reason() {
+    let (mcpd, shell) = world().await;
+    let token =
+        mcpd.user_with_rules("bob", json!([{"kinds": ["llms"], "verbs": ["view"], "names": ["*"]}])).await;
+    let bob = Shell::new();
+    bob.run_with(&["login", mcpd.url(), "--stdin"], &token).await.succeeded();
+    let mut child = bob.command(&["get", "llms", "-w", "-o", "json"]).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(next(&mut out).await, "{");
+    shell.run(&["patch", "user", "bob", "-p", "disabled: true"]).await.succeeded();
+    let output =
+        tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.unwrap().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    let last = errors.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(
+        last.contains("disabled") || last.contains("not accepted") || last.contains("credential"),
+        "{errors}"
+    );
+}
