@@ -5,13 +5,14 @@ mod circles;
 mod docs;
 mod levels;
 mod licences;
-mod metadata;
+pub(crate) mod metadata;
 mod openapi;
 mod sizes;
 
 use anyhow::{Result, bail};
 use owo_colors::OwoColorize as _;
 
+use crate::reference;
 use metadata::Metadata;
 use xtask::cargo;
 
@@ -24,7 +25,8 @@ pub(crate) struct Args {
 }
 
 /// The rules' names, in the order in which they run.
-const RULES: [&str; 8] = ["levels", "circles", "licences", "sizes", "format", "clippy", "openapi", "docs"];
+const RULES: [&str; 9] =
+    ["levels", "circles", "licences", "sizes", "format", "clippy", "openapi", "reference", "docs"];
 
 /// Runs the rules; an error names those that found something.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -38,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         &|| finding(&["fmt", "--all", "--check"]),
         &|| finding(&clippy),
         &|| openapi::findings(&metadata),
+        &|| reference::findings(),
         &|| docs::findings(&metadata),
     ];
     let wanted = |rule: &str| args.only.is_empty() || args.only.iter().any(|only| only == rule);

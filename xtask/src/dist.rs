@@ -149,7 +149,8 @@ fn archive(programs: &Path, out: &Path) -> Result<()> {
     for unit in ["mcpd.service", "mcplocal.service", "mcpd.sysusers"] {
         copy(root.join("packaging/systemd").join(unit), &format!("systemd/{unit}"))?;
     }
-    let documents = output(Command::new("git").args(["ls-files", "docs"]).current_dir(&root))?;
+    let documents =
+        output(Command::new("git").args(["ls-files", "docs", "packaging/monitoring"]).current_dir(&root))?;
     for file in documents.lines() {
         copy(root.join(file), file)?;
     }

@@ -11,6 +11,7 @@ mod fuzz;
 mod instructions;
 mod model;
 mod programs;
+mod reference;
 mod test;
 
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Task {
     Instructions(instructions::Args),
     /// Fetch llama-server and a small model, and print what mcplocal.yaml needs for them
     Model,
+    /// Write the pages of docs/reference that come from the code
+    Reference,
     /// Every test: unit, integration, whole daemons, documentation
     Test(test::Args),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Instructions(args) => instructions::run(&args),
         Task::Model => model::run(),
+        Task::Reference => reference::run(),
         Task::Test(args) => test::run(&args),
     };
     match done {

@@ -74,10 +74,10 @@ pub struct ServeArgs {
     /// JSON file with prices of models, before the built-in ones
     #[arg(long, env = "MCPD_PRICES", value_name = "FILE")]
     prices: Option<PathBuf>,
-    /// How log lines are written
+    /// How log lines are written [default: text]
     #[arg(long, env = "MCPD_LOG_FORMAT", value_name = "text|json")]
     log_format: Option<LogFormat>,
-    /// Which log lines are written, e.g. `info` or `mcpd=debug`
+    /// Which log lines are written, e.g. `info` or `mcpd=debug` [default: info]
     #[arg(long, env = "MCPD_LOG", value_name = "FILTER")]
     log: Option<String>,
     /// Collector that traces are sent to, as OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT and OpenTelemetry's others too]
@@ -98,6 +98,7 @@ struct File {
     public_host: Option<PublicHost>,
     tls: TlsFile,
     allow_plain_http: bool,
+    /// Web pages that may call mcpd, as in the header `Origin`.
     allowed_origins: Vec<Origin>,
     database_url: Option<String>,
     database_url_file: Option<PathBuf>,
@@ -107,7 +108,9 @@ struct File {
     log_format: Option<String>,
     log: Option<String>,
     telemetry: TelemetryConfig,
+    /// Whether mcpd serves the console, at `/console/` [default: true].
     console: Option<bool>,
+    /// Reverse proxies whose `X-Forwarded-For` is believed.
     trusted_proxies: TrustedProxies,
     upstream_addresses: UpstreamAddresses,
     oidc: OidcEntries,

@@ -67,12 +67,19 @@ pub struct Config {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ConfigFile {
+    /// mcpd's address for resources and the probe.
     server: Spanned<Url>,
+    /// mcpd's address for inference, where it has one of its own (`--inference-listen`).
     inference: Option<Spanned<Url>>,
+    /// The user of this machine that mcpd runs as, where `server` is plain http and that is neither this user nor root.
     server_user: Option<Spanned<String>>,
+    /// The authority that signed mcpd's certificate, instead of those that this machine trusts.
     ca: Option<Spanned<PathBuf>>,
+    /// The certificate to present to an mcpd that asks for one.
     client_certificate: Option<Spanned<PathBuf>>,
+    /// The key of that certificate.
     client_key: Option<Spanned<PathBuf>>,
+    /// The agent's address: loopback, or a Unix socket [default: 127.0.0.1:3200].
     listen: Option<Spanned<String>>,
     providers: Option<Vec<Spanned<provider::ProviderEntry>>>,
     #[serde(default)]
@@ -81,8 +88,10 @@ struct ConfigFile {
     primary: PrimaryEntry,
     #[serde(default)]
     failover: FailoverEntry,
+    /// Web pages that may call the agent, as in the header `Origin`.
     #[serde(default)]
     allowed_origins: Vec<Origin>,
+    /// The keys of mcpd by which its answers are verified, instead of those that `mcpctl login` pins.
     proof_keys: Option<Spanned<Vec<PublicKey>>>,
     #[serde(default)]
     telemetry: TelemetryConfig,

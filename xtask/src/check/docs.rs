@@ -1,9 +1,13 @@
-//! The documents agree with the tree: links, files that comments name, invariants, attacks and their tests, and the examples.
+//! The documents agree with the tree: links, files that comments name, invariants, attacks and their tests, error codes,
+//! the examples, the commands, and the metrics that dashboards name.
 
 mod attacks;
+mod commands;
+mod errors;
 mod examples;
 mod invariants;
 mod links;
+mod monitoring;
 
 use std::{
     fs,
@@ -34,6 +38,9 @@ pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
     findings.extend(invariants::findings(&documents, &sources)?);
     findings.extend(attacks::findings(&documents, &sources)?);
     findings.extend(examples::findings(metadata, &documents)?);
+    findings.extend(commands::findings(metadata, &documents)?);
+    findings.extend(monitoring::findings(&root, &sources)?);
+    findings.extend(errors::findings(&documents, &sources)?);
     Ok(findings)
 }
 

@@ -157,7 +157,7 @@ impl Terminal {
     }
 
     fn logs(&self) -> String {
-        let logs = ["mcpctl-tutorial/mcpd.log", ".local/state/mcpctl/mcplocal/mcplocal.log"];
+        let logs = ["mcpctl-tutorial/mcpd.log", "mcpctl-tutorial/state/mcpctl/mcplocal/mcplocal.log"];
         logs.iter().filter_map(|log| fs::read_to_string(self.home(log)).ok()).collect()
     }
 }
@@ -165,7 +165,7 @@ impl Terminal {
 impl Drop for Terminal {
     /// Ends what a failed tutorial leaves: jobs of the shell, and the agent, which is none.
     fn drop(&mut self) {
-        let agent = fs::read_to_string(self.home(".local/state/mcpctl/mcplocal/agent.json")).ok();
+        let agent = fs::read_to_string(self.home("mcpctl-tutorial/state/mcpctl/mcplocal/agent.json")).ok();
         let agent = agent.and_then(|text| serde_json::from_str::<Value>(&text).ok()?["pid"].as_i64());
         if let Some(agent) = agent.and_then(|pid| i32::try_from(pid).ok()) {
             let _ = kill(Pid::from_raw(agent), Signal::SIGTERM);

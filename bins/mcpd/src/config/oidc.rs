@@ -29,17 +29,26 @@ pub struct OidcEntries(Vec<OidcEntry>);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct OidcEntry {
+    /// The name by which people choose it.
     name: Name,
+    /// Its identity, which is also the address of its discovery document.
     issuer: IssuerUrl,
+    /// The id that mcpd has there.
     client_id: Text,
+    /// File with the secret of a confidential client; mode 0600.
     client_secret_file: Option<PathBuf>,
+    /// The scopes to request; `openid` has to be among them [default: openid, profile].
     #[serde(default = "default_scopes")]
     scopes: Vec<Scope>,
+    /// The claim that a new user's name is made of [default: preferred_username].
     #[serde(default = "default_username_claim")]
     username_claim: Text,
+    /// The claim with the values that map to groups.
     groups_claim: Option<Text>,
+    /// Who becomes a user at the first sign-in; no person where it is left out.
     #[serde(default, deserialize_with = "auto_create::read")]
     auto_create: Option<AutoCreate>,
+    /// Whether a device code may be used (RFC 8628) [default: false].
     #[serde(default)]
     device_code: bool,
 }

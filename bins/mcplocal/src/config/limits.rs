@@ -26,7 +26,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct JournalLimits {
-    /// Bytes of both files together; beyond it the oldest lines are dropped.
+    /// Bytes of both files together; beyond it the oldest lines are dropped [default: 32MiB].
     #[serde(deserialize_with = "max_size")]
     pub max_size: MemorySize,
     /// Refusals with a line of their own, per minute; the others are summed in one line.

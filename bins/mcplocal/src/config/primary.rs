@@ -72,17 +72,24 @@ pub(super) struct PrimaryEntry {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct TimeoutsEntry {
+    /// To connect to mcpd [default: 3s].
     connect: Option<Spanned<HumanDuration>>,
+    /// To the head of the answer [default: 3m].
     response: Option<Spanned<HumanDuration>>,
+    /// To the first content of a stream [default: that of response].
     first_token: Option<Spanned<HumanDuration>>,
+    /// To the end of an answer that is not streamed [default: 11m].
     answer: Option<Spanned<HumanDuration>>,
+    /// Between two events of a stream [default: 75s].
     idle: Option<Spanned<HumanDuration>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct BreakerEntry {
+    /// Failures in a row after which the primary is skipped [default: 3].
     failures: Option<Spanned<u32>>,
+    /// How long it is skipped [default: 10s].
     open: Option<Spanned<HumanDuration>>,
 }
 
@@ -90,7 +97,9 @@ struct BreakerEntry {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct FailoverEntry {
+    /// Failure classes that fall back besides those that do by default, such as `context_length`.
     on: Option<Spanned<Vec<FailureClass>>>,
+    /// What becomes of a stream of mcpd's that breaks after its first content [default: error].
     mid_stream: Option<MidStream>,
 }
 

@@ -1,4 +1,5 @@
-//! The YAML of the documents is what the programs accept: resources, `mcplocal.yaml`, and mcpd's configuration file.
+//! The YAML of the documents is what the programs accept: resources, `mcplocal.yaml`, and mcpd's configuration file. Their JSON,
+//! which is for other programs, is JSON.
 
 use std::{
     fs,
@@ -41,6 +42,14 @@ pub(super) fn findings(metadata: &Metadata, documents: &[Text]) -> Result<Vec<St
         };
         if let Some(error) = rejected {
             findings.push(format!("{}:{}: the example is rejected: {error}", example.document, example.line));
+        }
+    }
+    for text in documents {
+        let blocks = document::blocks(&text.content).into_iter().filter(|block| block.language == "json");
+        for block in blocks {
+            if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&block.text) {
+                findings.push(format!("{}:{}: the block is no JSON: {error}", text.path, block.line));
+            }
         }
     }
     Ok(findings)

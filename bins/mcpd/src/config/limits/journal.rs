@@ -15,7 +15,7 @@ const AGENTS: NonZeroU32 = NonZeroU32::new(256).unwrap();
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct JournalLimits {
-    /// Lines of one account.
+    /// Lines of one account [default: {burst: 10000, every: 10ms}].
     pub lines: Rate,
     /// Bytes that one account adds to the audit on one day (UTC), rows about gaps and forks included.
     #[serde(deserialize_with = "bytes")]
@@ -23,7 +23,7 @@ pub struct JournalLimits {
     /// Bytes that one account has in the audit, until the retention removes them.
     #[serde(deserialize_with = "bytes")]
     pub total: ByteSize,
-    /// Agents of one account; one that hands over nothing for 30 days is forgotten.
+    /// Agents of one account; one that hands over nothing for 30 days is forgotten [default: 256].
     pub agents: NonZeroU32,
 }
 

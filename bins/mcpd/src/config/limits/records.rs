@@ -14,13 +14,13 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RecordLimits {
-    /// Retention of audit rows.
+    /// Retention of audit rows [default: 400d].
     #[serde(deserialize_with = "retention")]
     pub audit: HumanDuration,
-    /// Retention of usage rows.
+    /// Retention of usage rows [default: 400d].
     #[serde(deserialize_with = "retention")]
     pub usage: HumanDuration,
-    /// Retention of the sums of usage.
+    /// Retention of the sums of usage [default: 1100d].
     #[serde(deserialize_with = "retention")]
     pub usage_sums: HumanDuration,
     /// Rate at which denials and probes of one principal, and denied logins of one network, get a row each; more are
@@ -29,7 +29,7 @@ pub struct RecordLimits {
     /// How long a sum is counted before its row is stored.
     #[serde(deserialize_with = "window")]
     pub window: HumanDuration,
-    /// What an acknowledged row survives.
+    /// What an acknowledged row survives [default: crash].
     pub durability: Durability,
 }
 

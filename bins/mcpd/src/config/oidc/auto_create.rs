@@ -33,8 +33,11 @@ pub struct AutoCreate {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
+    /// Maximum of users that sign-ins at this provider create [default: 1000].
     max_users: Option<u32>,
+    /// What their names begin with.
     name_prefix: Option<String>,
+    /// Claims that a newcomer has to have, each with one of these values.
     #[serde(default)]
     claims: BTreeMap<String, Vec<String>>,
 }

@@ -34,6 +34,7 @@ pub type Groups = HashMap<Name, Spanned<GroupEntry>>;
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupEntry {
+    /// The memory of the GPUs that engines of this group share, where no driver reports it.
     memory: MemorySize,
 }
 
@@ -50,37 +51,66 @@ const DEFAULT_STANDBY_TIMEOUT: HumanDuration = HumanDuration::from_secs(4 * 60 *
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProviderEntry {
+    /// Its name, once in the file.
     name: Name,
+    /// Whose API a running server has, or which model server the agent starts.
     #[serde(rename = "type")]
     kind: Spanned<ProviderType>,
+    /// A GGUF file, a directory or a name at Hugging Face; of a running server the model's name, which may be left out where it has only one.
     model: Option<Spanned<String>>,
+    /// The central Llms to fall back from; each has one provider.
     failover_for: Option<Spanned<OneOrMany>>,
     primary: Option<Spanned<PrimaryEntry>>,
     failover: Option<Spanned<FailoverEntry>>,
+    /// Fields of requests that choose a model by themselves, and are allowed.
     allow_fields: Option<Spanned<Vec<String>>>,
+    /// Whether streams are asked to count usage [default: true].
     stream_usage: Option<bool>,
+    /// What the model can do; its server is asked where it is left out.
     capabilities: Option<Vec<Capability>>,
+    /// The base address of a running server: loopback.
     url: Option<Spanned<Url>>,
+    /// File with the key of a running server; mode 0600, read at each use.
     api_key_file: Option<Spanned<PathBuf>>,
+    /// The model server's program [default: found on PATH and in the usual places].
     command: Option<Spanned<PathBuf>>,
+    /// The virtual environment that vLLM is in, in place of `command`.
     venv: Option<Spanned<PathBuf>>,
+    /// vLLM's `--max-model-len`: the context, in tokens.
     max_model_len: Option<Spanned<u32>>,
+    /// The context of llama-server or of a running server, in tokens.
     context_length: Option<Spanned<u32>>,
+    /// vLLM's `--gpu-memory-utilization`: its share of the GPU's memory.
     gpu_memory_utilization: Option<Spanned<f64>>,
+    /// vLLM's `--tensor-parallel-size`.
     tensor_parallel_size: Option<Spanned<NonZeroU32>>,
+    /// vLLM's `--dtype`.
     dtype: Option<Spanned<String>>,
+    /// vLLM's `--quantization`.
     quantization: Option<Spanned<String>>,
+    /// Variables of the engine's environment.
     env: Option<Spanned<BTreeMap<String, String>>>,
+    /// Further arguments of the model server; none that loads code or another model.
     extra_args: Option<Spanned<Vec<String>>>,
+    /// How long an engine without requests runs [default: 15m].
     idle_timeout: Option<Spanned<HumanDuration>>,
+    /// How long a start may take [default: 5m].
     start_timeout: Option<Spanned<HumanDuration>>,
+    /// When a start without waiters is abandoned [default: 10s].
     abandon_after: Option<Spanned<AbandonAfter>>,
+    /// Requests at once [default: 1, vLLM 16].
     concurrency: Option<Spanned<NonZeroU32>>,
+    /// Requests that wait beyond these; the next one gets 429 [default: 32].
     queue: Option<Spanned<u32>>,
+    /// What an idle or preempted engine does: `standby` is vLLM's sleep mode [default: stop].
     swap: Option<Spanned<Swap>>,
+    /// How long an engine sleeps before it is stopped [default: 4h].
     standby_timeout: Option<Spanned<HumanDuration>>,
+    /// When it is started before a request needs it [default: never].
     prewarm: Option<Spanned<Prewarm>>,
+    /// Engines of a group share a GPU's memory, and take turns where they do not fit together [default: default].
     group: Option<Spanned<Name>>,
+    /// What the engine needs of it.
     memory: Option<Spanned<MemorySize>>,
 }
 
