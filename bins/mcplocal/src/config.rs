@@ -1,5 +1,6 @@
 //! `mcplocal.yaml`: the addresses of mcpd, and the local providers. Unknown keys are errors with their place.
 
+mod central;
 mod check;
 mod limits;
 mod primary;
@@ -13,8 +14,8 @@ use std::{
 };
 
 use mcpctl_access::proof::PublicKey;
-use mcpctl_api::{Name, base_url::check_base, encoding, yaml::YamlError};
-use mcpctl_client::{ClientFiles, ClientTls, Trust, TrustedUsers};
+use mcpctl_api::{Name, encoding, yaml::YamlError};
+use mcpctl_client::Trust;
 use mcpctl_owner::{
     PathError, PathProblem,
     file::{self, Content},
@@ -25,9 +26,11 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use url::Url;
 
-use check::{is_loopback, place, whole_path, wrong};
+use central::Central;
+use check::{place, wrong};
 use primary::{FailoverEntry, PrimaryEntry};
 
+pub use central::DefaultServer;
 pub use limits::{JournalLimits, Limits};
 pub use primary::{FailoverConfig, PrimaryConfig};
 pub use provider::{ManagedEngine, Prewarm, ProviderConfig, ProviderKind};
@@ -43,6 +46,8 @@ const MAX_PROOF_KEYS: usize = 8;
 pub struct Config {
     /// mcpd's address for resources and the probe.
     pub server: Url,
+    /// The context of mcpctl that `server` is from, where the file does not name it.
+    pub context: Option<String>,
     /// mcpd's address for inference; `server` where it has none of its own.
     pub inference: Url,
     /// The agent's address: loopback, or a Unix socket.
@@ -67,8 +72,8 @@ pub struct Config {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ConfigFile {
-    /// mcpd's address for resources and the probe.
-    server: Spanned<Url>,
+    /// mcpd's address for resources and the probe [default: that of mcpctl's current context when the agent starts].
+    server: Option<Spanned<Url>>,
     /// mcpd's address for inference, where it has one of its own (`--inference-listen`).
     inference: Option<Spanned<Url>>,
     /// The user of this machine that mcpd runs as, where `server` is plain http and that is neither this user nor root.
@@ -127,10 +132,9 @@ impl ConfigError {
     /// The next step.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
-                "write one with at least `server: https://mcpd.example.com`, or name another with --config"
-                    .to_owned(),
-            ),
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("`mcpctl local init` writes one; or name another with --config".to_owned())
+            }
             Self::Unreadable { .. } => None,
             Self::Untrusted(error) => error.hint(),
             Self::Wrong { error, .. } => error.hint.clone(),
@@ -143,28 +147,30 @@ impl Config {
     ///
     /// # Errors
     /// The first error, with its place.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub fn read(path: &Path, default: DefaultServer<'_>) -> Result<Self, ConfigError> {
         let bytes =
             file::read_named(path, Content::Public, MAX_FILE).map_err(|error| match error.problem {
                 PathProblem::Io(source) => ConfigError::Unreadable { path: path.to_owned(), source },
                 _ => ConfigError::Untrusted(error),
             })?;
         let text = encoding::decode(&bytes).map_err(YamlError::from);
-        text.and_then(|text| Self::parse(&text))
+        text.and_then(|text| Self::parse_with(&text, default))
             .map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })
+    }
+
+    /// Checks the text of a file that names its server.
+    #[cfg(test)]
+    pub fn parse(text: &str) -> Result<Self, YamlError> {
+        Self::parse_with(text, DefaultServer::Context(Path::new("/nonexistent/config.yaml")))
     }
 
     /// Checks the text of a file.
     ///
     /// # Errors
     /// The first error, with its place.
-    pub fn parse(text: &str) -> Result<Self, YamlError> {
+    pub fn parse_with(text: &str, default: DefaultServer<'_>) -> Result<Self, YamlError> {
         let file: ConfigFile = mcpctl_api::yaml::from_str(text)?;
-        check_server(&file.server)?;
-        if let Some(inference) = &file.inference {
-            check_server(inference)?;
-        }
-        let trust = Trust { users: trusted(&file)?, tls: tls(&file)? };
+        let Central { server, inference, trust, context } = central::read(&file, default)?;
         let listen = listen(file.listen.as_ref())?;
         let primary = file.primary.over(PrimaryConfig::default())?;
         let failover = file.failover.over(&FailoverConfig::default())?;
@@ -208,8 +214,9 @@ impl Config {
             providers.push(provider);
         }
         Ok(Self {
-            inference: prefix(file.inference.as_ref().unwrap_or(&file.server).value.clone()),
-            server: prefix(file.server.value),
+            inference,
+            server,
+            context,
             listen,
             providers,
             primary,
@@ -220,71 +227,6 @@ impl Config {
             limits: file.limits,
         })
     }
-}
-
-fn check_server(url: &Spanned<Url>) -> Result<(), YamlError> {
-    let address = &url.value;
-    if !matches!(address.scheme(), "http" | "https") {
-        return Err(wrong(url, format!("`{address}` is neither http nor https")));
-    }
-    // Bearers are sent to it, so the network must not be able to read them.
-    if address.scheme() == "http" && !is_loopback(address) {
-        let mut error = wrong(url, format!("`{address}` is not encrypted, and callers' tokens travel to it"));
-        error.hint = Some("use https, or http with a loopback address".to_owned());
-        return Err(error);
-    }
-    if !address.username().is_empty() || address.password().is_some() {
-        return Err(wrong(url, "credentials do not belong into an address"));
-    }
-    if let Err(error) = check_base(address) {
-        return Err(YamlError { hint: error.hint, ..wrong(url, error.message) });
-    }
-    Ok(())
-}
-
-/// The base of mcpd's own paths: without repeated slashes, and without the `/v1` that OpenAI clients are configured with.
-fn prefix(mut address: Url) -> Url {
-    let mut segments: Vec<&str> = address.path().split('/').filter(|segment| !segment.is_empty()).collect();
-    segments.pop_if(|last| *last == "v1");
-    let path = segments.join("/");
-    address.set_path(&path);
-    address
-}
-
-fn trusted(file: &ConfigFile) -> Result<TrustedUsers, YamlError> {
-    let Some(user) = &file.server_user else { return Ok(TrustedUsers::default()) };
-    let mut urls = [Some(&file.server), file.inference.as_ref()].into_iter().flatten();
-    if !urls.any(|url| url.value.scheme() == "http") {
-        let mut error = wrong(user, "`serverUser` is for an mcpd that is reached over plain http");
-        error.hint = Some("leave it out: over https the certificate identifies the server".to_owned());
-        return Err(error);
-    }
-    user.value.parse().map_err(|error| {
-        let mut error = wrong(user, error);
-        error.hint = Some("name the user that mcpd runs as".to_owned());
-        error
-    })
-}
-
-/// The certificates by which mcpd and the agent know each other, read here so that a mistake has its place.
-fn tls(file: &ConfigFile) -> Result<ClientTls, YamlError> {
-    let named = [&file.ca, &file.client_certificate, &file.client_key];
-    let Some(first) = named.into_iter().find_map(Option::as_ref) else { return Ok(ClientTls::default()) };
-    let mut urls = [Some(&file.server), file.inference.as_ref()].into_iter().flatten();
-    if !urls.any(|url| url.value.scheme() == "https") {
-        let mut error = wrong(first, "this is for an mcpd that is reached over https");
-        error.hint = Some("leave it out, or write https:// in `server`".to_owned());
-        return Err(error);
-    }
-    let path = |path: &Option<Spanned<PathBuf>>| {
-        path.as_ref().map(|path| whole_path(path, "~/.config/mcpctl/ca.pem")).transpose()
-    };
-    let files = ClientFiles {
-        ca: path(&file.ca)?,
-        certificate: path(&file.client_certificate)?,
-        key: path(&file.client_key)?,
-    };
-    ClientTls::read(files).map_err(|error| YamlError { hint: error.hint(), ..wrong(first, error) })
 }
 
 /// INVARIANT 15: an empty list would be a key ring that no answer satisfies, so it is an error and not "no key".

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::{
     capabilities::{ModelProbe, ModelProbeError},
-    config::{Config, ProviderConfig},
+    config::{Config, DefaultServer, ProviderConfig},
     llm_names::{self, UnknownLlm},
     probing::proof_keys::KeyRing,
     providers,
@@ -27,7 +27,8 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
     let gpus = mcpctl_engine::gpus().await;
     let programs = mcpctl_engine::other_programs().await;
     let mut findings = Vec::new();
-    match Config::read(config) {
+    let contexts = user::Config::default_path().unwrap_or_default();
+    match Config::read(config, DefaultServer::Context(&contexts)) {
         Err(error) => {
             findings.push(
                 Finding::new("configuration", FindingState::Failed, error.to_string()).hint(error.hint()),

@@ -45,7 +45,13 @@ use mcpctl_owner::{
 use mcpctl_server::{Connections, ShutdownSignal};
 use mcpctl_telemetry::{LogFormat, LogGuard, OtlpUrl, Traces, output};
 
-use crate::{app::App, config::Config, identity::Identity, journal::Journal, log_file::LogFile};
+use crate::{
+    app::App,
+    config::{Config, DefaultServer},
+    identity::Identity,
+    journal::Journal,
+    log_file::LogFile,
+};
 
 /// The agent of mcpctl: a local endpoint that forwards to mcpd and fails over to a local model
 #[derive(Parser)]
@@ -166,7 +172,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if args.doctor {
         return examine(&path, args.state_dir).await;
     }
-    let config = Config::read(&path).map_err(|error| with_hint(&error, error.hint()))?;
+    let contexts = user::Config::default_path().map_err(|e| with_hint(&e, e.hint()))?;
+    let config = Config::read(&path, DefaultServer::Context(&contexts))
+        .map_err(|error| with_hint(&error, error.hint()))?;
     // At the start, and not only when a request needs a provider.
     providers::check(&config, &path).map_err(|error| with_hint(&error, error.hint()))?;
     if args.check {
@@ -202,7 +210,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
         }
     }
 
-    let contexts = user::Config::default_path().map_err(|e| with_hint(&e, e.hint()))?;
     let identity = Identity::load(&state_dir, contexts)?;
     mcpctl_server::handle_size_limit()?;
     let agent_id = agent_id::load(&state_dir)?;
@@ -212,6 +219,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // Before the agent reports ready, so that its service manager can stop it from then on.
     let mut shutdown = ShutdownSignal::new()?;
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
+    if let Some(context) = app.runtime.load().config.context.as_deref() {
+        let server = app.runtime.load().config.server.to_string();
+        tracing::info!(
+            server,
+            context,
+            "the configuration names no server; that of mcpctl's context is used"
+        );
+    }
 
     let record = AgentRecord { pid: std::process::id(), listen: listener.address().to_string(), background };
     // No error: `mcpctl` can use the agent's socket too, and a full disk must not keep the agent from forwarding.

@@ -18,7 +18,7 @@ use notify::{
 };
 use tokio::sync::Notify;
 
-use super::Config;
+use super::{Config, DefaultServer};
 use crate::{app::App, providers};
 
 /// How often the file is polled, where no change is reported.
@@ -104,7 +104,10 @@ fn watch(watcher: &mut RecommendedWatcher, path: &Path) {
 }
 
 async fn take_over(app: &App, path: &Path) {
-    let read = Config::read(path).and_then(|config| providers::check(&config, path).map(|()| config));
+    let running = app.runtime.load_full();
+    let default = DefaultServer::Running(&running.config);
+    let read =
+        Config::read(path, default).and_then(|config| providers::check(&config, path).map(|()| config));
     let config = match read {
         Ok(config) => config,
         Err(error) => {
