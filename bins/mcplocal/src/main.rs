@@ -6,6 +6,7 @@ mod agent_id;
 mod app;
 mod capabilities;
 mod config;
+mod discovery;
 mod doctor;
 mod expiry;
 mod failover_counters;
@@ -89,6 +90,9 @@ struct Args {
     /// Look for what is wrong, print it as JSON and end; `mcpctl local doctor` shows it
     #[arg(long, conflicts_with = "check")]
     doctor: bool,
+    /// Look for model servers and models on this machine, print them as JSON and end; `mcpctl local init` offers them
+    #[arg(long, conflicts_with_all = ["check", "doctor"])]
+    discover: bool,
     /// Detach from the terminal and log to this file, as `mcpctl local up` does
     #[arg(long, global = true, hide = true, value_name = "FILE")]
     background: Option<PathBuf>,
@@ -165,6 +169,10 @@ fn with_hint(message: impl std::fmt::Display, hint: Option<impl std::fmt::Displa
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
+    if args.discover {
+        let found = serde_json::to_string(&discovery::discover().await)?;
+        return output::data(found).context("standard output cannot be written");
+    }
     let path = match &args.config {
         Some(path) => path.clone(),
         None => user::config_dir().map_err(|e| with_hint(&e, e.hint()))?.join("mcplocal.yaml"),

@@ -12,6 +12,7 @@ pub mod breaker_status;
 mod common_keys;
 pub mod credential;
 mod diagnosis;
+pub mod discovery;
 pub mod document;
 pub mod duration;
 pub mod encoding;

@@ -4,6 +4,7 @@ mod background;
 pub mod doctor;
 mod env;
 mod history;
+mod init;
 mod journal;
 mod rotate_key;
 mod service;
@@ -31,6 +32,8 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write the agent's configuration from what is on this machine
+    Init(init::Args),
     /// Show what the agent is doing
     Status {
         /// table, json or yaml
@@ -98,6 +101,7 @@ impl Args {
 /// Runs the command.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     match args.command {
+        Command::Init(args) => init::run(global, args).await,
         Command::Status { output, watch } => status::run(output, watch).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Up(args) => background::up(args).await,

@@ -127,6 +127,16 @@ pub fn confirm(question: &str) -> Result<bool, Failure> {
     Ok(asked.interact_opt().map_err(Failure::new)?.unwrap_or(false))
 }
 
+/// Asks a question on standard error and reads a line of the answer; `None` at the end of the input.
+pub fn ask(question: &str) -> Result<Option<String>, Failure> {
+    let mut err = io::stderr().lock();
+    write!(err, "{} ", one_line(question))?;
+    err.flush()?;
+    drop(err);
+    let mut answer = String::new();
+    Ok((io::stdin().read_line(&mut answer)? > 0).then(|| answer.trim().to_owned()))
+}
+
 /// Prints a line of data on standard output: `head` in a tone, and the rest.
 pub fn line(tone: Tone, head: &str, rest: Arguments<'_>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

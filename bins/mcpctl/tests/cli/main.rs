@@ -14,6 +14,7 @@ mod get;
 #[cfg(target_os = "linux")]
 mod gpu;
 mod history;
+mod init;
 mod llm_test;
 mod local;
 mod mcpd_down;

@@ -1,0 +1,164 @@
+//! The local providers that could be written, the best one first.
+
+use std::path::Path;
+
+use mcpctl_api::discovery::{Discovery, FoundModel, FoundProgram};
+use url::Url;
+
+use crate::failure::Failure;
+
+/// A local provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// A model that the agent serves by a program that it starts.
+    Managed {
+        /// Its `type`.
+        provider_type: String,
+        /// The program, where the agent does not find it by itself.
+        command: Option<String>,
+        /// A path, or a name on the hub.
+        model: String,
+        /// The size of the model.
+        bytes: Option<u64>,
+    },
+    /// A model of a server that runs already.
+    Running {
+        /// E.g. `Ollama`.
+        product: String,
+        /// The base of its API.
+        url: Url,
+        /// By which it lists the model.
+        model: String,
+    },
+}
+
+impl Choice {
+    /// The name of its provider.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Managed { provider_type, .. } if provider_type.starts_with("vllm") => "vllm",
+            Self::Managed { .. } => "llama",
+            Self::Running { product, .. } => match product.as_str() {
+                "Ollama" => "ollama",
+                "LM Studio" => "lm-studio",
+                "vLLM" => "vllm",
+                _ => "local",
+            },
+        }
+    }
+
+    /// Its model, of a path the last part.
+    pub fn model(&self) -> &str {
+        match self {
+            Self::Managed { model, .. } if model.starts_with('/') => {
+                Path::new(model).file_name().and_then(|name| name.to_str()).unwrap_or(model)
+            }
+            Self::Managed { model, .. } | Self::Running { model, .. } => model,
+        }
+    }
+
+    /// For a list to choose from.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Managed { provider_type, model, bytes, .. } => {
+                let program = provider_type.trim_end_matches("-managed");
+                let size = bytes.map(|bytes| format!("{}, ", size(bytes))).unwrap_or_default();
+                let at = if model.starts_with('/') { format!(" ({model})") } else { String::new() };
+                format!("{}, {size}started by the agent with {program}{at}", self.model())
+            }
+            Self::Running { product, url, model } => format!("{model}, of {product}, which runs at {url}"),
+        }
+    }
+}
+
+/// A size for people.
+pub fn size(bytes: u64) -> String {
+    const MEBIBYTE: u64 = 1 << 20;
+    const GIBIBYTE: u64 = 1 << 30;
+    match bytes {
+        GIBIBYTE.. => format!("{}.{} GiB", bytes / GIBIBYTE, bytes % GIBIBYTE * 10 / GIBIBYTE),
+        _ => format!("{} MiB", bytes.div_ceil(MEBIBYTE)),
+    }
+}
+
+/// All of them: GGUF files where there is a llama-server, because the agent then decides when the model runs; models of running
+/// servers; models of the hub where there is a vLLM.
+///
+/// Among files the largest that leaves half of main memory free comes first.
+pub fn choices(found: &Discovery) -> Vec<Choice> {
+    let (llama, vllm) = (program(found, "llama-server-managed"), program(found, "vllm-managed"));
+    let of = |program: Option<&FoundProgram>| {
+        let models = found
+            .models
+            .iter()
+            .filter(move |model| program.is_some_and(|program| program.provider_type == model.provider_type));
+        models.filter_map(move |model| Some(managed(program?, model))).collect::<Vec<_>>()
+    };
+    let mut files = of(llama);
+    // Stable, so that the larger one stays first.
+    files.sort_by_key(|file| match (file, found.memory_bytes) {
+        (Choice::Managed { bytes: Some(bytes), .. }, Some(memory)) => *bytes > memory / 2,
+        _ => false,
+    });
+    let running = found.servers.iter().flat_map(|server| {
+        server.models.iter().map(|model| Choice::Running {
+            product: server.product.clone(),
+            url: server.url.clone(),
+            model: model.clone(),
+        })
+    });
+    // What only computes embeddings answers no chat.
+    let (chat, embeddings): (Vec<Choice>, Vec<Choice>) = files
+        .into_iter()
+        .chain(running)
+        .chain(of(vllm))
+        .partition(|choice| !choice.model().to_ascii_lowercase().contains("embed"));
+    chat.into_iter().chain(embeddings).collect()
+}
+
+fn program<'a>(found: &'a Discovery, provider_type: &str) -> Option<&'a FoundProgram> {
+    found.programs.iter().find(|program| program.provider_type == provider_type)
+}
+
+fn managed(program: &FoundProgram, model: &FoundModel) -> Choice {
+    Choice::Managed {
+        provider_type: program.provider_type.clone(),
+        command: (!program.is_found).then(|| program.path.clone()),
+        model: model.model.clone(),
+        bytes: Some(model.bytes),
+    }
+}
+
+/// The one with this model: a file, or a name that was found.
+pub fn named(found: &Discovery, named: &str) -> Result<Choice, Failure> {
+    let all = choices(found);
+    let path = std::path::absolute(named)?;
+    let is_meant = |choice: &&Choice| match choice {
+        Choice::Managed { model, .. } if model.starts_with('/') => Path::new(model) == path,
+        Choice::Managed { model, .. } | Choice::Running { model, .. } => model == named,
+    };
+    if let Some(choice) = all.iter().find(is_meant) {
+        return Ok(choice.clone());
+    }
+    if !path.is_file() {
+        let known: Vec<&str> = all.iter().map(Choice::model).take(10).collect();
+        let failure = Failure::new(format!("`{named}` is neither a file nor a model that was found"));
+        return Err(if known.is_empty() {
+            failure
+        } else {
+            failure.hint(format!("found: {}", known.join(", ")))
+        });
+    }
+    let Some(llama) = program(found, "llama-server-managed") else {
+        return Err(Failure::new("there is no llama-server that could serve this file")
+            .hint("install llama.cpp: https://github.com/ggml-org/llama.cpp/releases"));
+    };
+    let bytes = path.metadata().ok().map(|metadata| metadata.len());
+    let model = path.to_str().ok_or_else(|| Failure::new("the path of the model is no text"))?;
+    Ok(Choice::Managed {
+        provider_type: llama.provider_type.clone(),
+        command: (!llama.is_found).then(|| llama.path.clone()),
+        model: model.to_owned(),
+        bytes,
+    })
+}
