@@ -69,7 +69,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     }
     let llm = match args.llm {
         Some(llm) => llm,
-        None => only_llm(&through.client).await?,
+        None => only_llm(&through.client, "mcpctl chat").await?,
     };
     let mut chat = ChatRequest { model: llm, messages: Vec::new(), max_tokens: None };
     match prompt {
@@ -150,15 +150,26 @@ fn straight(identity: Identity) -> Result<Through, Failure> {
     Ok(Through { client: identity.client()?, agent: None, server, expiry })
 }
 
-async fn only_llm(client: &Client) -> Result<String, Failure> {
+/// The Llm that the account may run, where there is only one; `command` is what takes its name.
+pub async fn only_llm(client: &Client, command: &str) -> Result<String, Failure> {
     let models = client.models().await?;
     let ids = models.iter().map(|model| model.id.as_str());
     let ids: Vec<&str> = ids.filter(|id| !id.contains('/')).collect();
     match ids.as_slice() {
         [only] => Ok((*only).to_owned()),
         [] => Err(Failure::new("there is no Llm that you may run").hint("ask an administrator for access")),
-        several => Err(Failure::usage("which Llm?").hint(format!("mcpctl chat {}", several.join(" | ")))),
+        several => Err(Failure::usage("which Llm?").hint(format!("{command} {}", several.join(" | ")))),
     }
+}
+
+/// Warns of an Llm that the account may not run, with those that it may; of none where they cannot be asked for.
+pub async fn check_llm(client: &Client, llm: &str) {
+    let Ok(models) = client.models().await else { return };
+    if models.iter().any(|model| model.id == llm) {
+        return;
+    }
+    let known: Vec<String> = models.into_iter().map(|model| model.id).collect();
+    note!(Tone::Warning, "warning:"; " `{llm}` is no Llm that you may run; there are: {}", known.join(", "));
 }
 
 async fn converse(through: &Through, chat: &mut ChatRequest) -> Result<(), Failure> {

@@ -1,11 +1,13 @@
 //! `mcpctl local`: the agent on this machine.
 
 mod background;
+mod clients;
 pub mod doctor;
 mod env;
 mod history;
 mod init;
 mod journal;
+mod key;
 mod rotate_key;
 mod service;
 pub mod status;
@@ -57,8 +59,10 @@ enum Command {
     History(history::Args),
     /// Show the lines of the agent's journal, or check that none is missing
     Journal(journal::Args),
-    /// Print what to export so that any OpenAI client uses the agent
+    /// Set clients up to use the agent: variables of a shell, or with --for a client's own configuration
     Env(env::Args),
+    /// Print this machine's key, for clients that run a command for it
+    Key(key::Args),
     /// Make a new key for this machine; the old one is refused from then on
     RotateKey,
     /// Print the log of a local model server
@@ -111,6 +115,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Command::History(args) => history::run(args).await,
         Command::Journal(args) => journal::run(global, args).await,
         Command::Env(args) => env::run(args).await,
+        Command::Key(args) => key::run(args).await,
         Command::RotateKey => rotate_key::run().await,
         Command::Logs { name, follow, previous } => logs(name, previous, follow).await,
         Command::Start { name } => start(name).await,

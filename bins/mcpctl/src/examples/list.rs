@@ -274,9 +274,18 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "local",
         &[
+            ("write its configuration", "mcpctl local init"),
             ("start the agent", "mcpctl local up"),
             ("point clients at it", "eval \"$(mcpctl local env)\""),
             ("what it is doing", "mcpctl local status"),
+        ],
+    ),
+    (
+        "local init",
+        &[
+            ("with questions", "mcpctl local init"),
+            ("look at the proposal", "mcpctl local init --dry-run"),
+            ("in a script", "mcpctl local init --yes --model ~/models/qwen.gguf --failover-for gpt,claude"),
         ],
     ),
     ("local status", &[("now", "mcpctl local status"), ("every second", "mcpctl local status -w")]),
@@ -308,8 +317,15 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
     ("local journal verify", &[("whether a line is missing", "mcpctl local journal verify")]),
     (
         "local env",
-        &[("for this shell", "eval \"$(mcpctl local env)\""), ("for fish", "mcpctl local env --shell fish")],
+        &[
+            ("for this shell", "eval \"$(mcpctl local env)\""),
+            ("for fish", "mcpctl local env --shell fish"),
+            ("lines for Codex's own file", "mcpctl local env --for codex --llm gpt"),
+            ("put into Claude Code's settings", "mcpctl local env --for claude-code --llm gpt --write"),
+            ("taken out again", "mcpctl local env --for claude-code --remove"),
+        ],
     ),
+    ("local key", &[("for a client at this address", "mcpctl local key --at http://127.0.0.1:3200")]),
     ("local rotate-key", &[("clients need the new one", "mcpctl local rotate-key")]),
     ("local logs", &[("as it grows", "mcpctl local logs desk -f")]),
     ("local start", &[("before the first request needs it", "mcpctl local start desk")]),

@@ -63,6 +63,7 @@ async fn init_writes_what_is_found_and_the_agent_takes_it() {
     }
 
     // The agent uses the server of the current context.
+    fs::write(&file, text.replace("# listen: 127.0.0.1:3200", "listen: 127.0.0.1:0")).unwrap();
     shell.run(&["local", "up"]).await.succeeded();
     let status = shell.run(&["local", "status"]).await.succeeded();
     assert!(status.contains(&format!("server:    {}", mcpd.url())) && status.contains("llama"), "{status}");

@@ -3,6 +3,7 @@
 
 mod agent;
 mod background;
+mod client_files;
 mod contexts;
 mod conversation;
 mod credentials;

@@ -134,19 +134,18 @@ fn hub_model(directory: &Path) -> Option<FoundModel> {
         return None;
     }
     let snapshots = directory.join("snapshots").read_dir().ok()?.flatten().take(MAX_MODELS);
-    snapshots.filter_map(|snapshot| Some((snapshot.path().join("config.json"), snapshot.path()))).find_map(
-        |(config, snapshot)| {
-            let files = snapshot.read_dir().ok().filter(|_| config.is_file())?.flatten().take(MAX_MODELS);
-            let weights =
-                files.filter(|file| file.path().extension().is_some_and(|ending| ending == "safetensors"));
-            let bytes: u64 = weights.filter_map(|file| Some(file.path().metadata().ok()?.len())).sum();
-            (bytes > 0).then(|| FoundModel {
-                provider_type: "vllm-managed".to_owned(),
-                model: name.clone(),
-                bytes,
-            })
-        },
-    )
+    snapshots.map(|snapshot| snapshot.path()).find_map(|snapshot| {
+        let is_model = snapshot.join("config.json").is_file();
+        let files = snapshot.read_dir().ok().filter(|_| is_model)?.flatten().take(MAX_MODELS);
+        let weights = files.map(|file| file.path());
+        let weights = weights.filter(|path| path.extension().is_some_and(|ending| ending == "safetensors"));
+        let bytes: u64 = weights.filter_map(|path| Some(path.metadata().ok()?.len())).sum();
+        (bytes > 0).then(|| FoundModel {
+            provider_type: "vllm-managed".to_owned(),
+            model: name.clone(),
+            bytes,
+        })
+    })
 }
 
 #[cfg(test)]

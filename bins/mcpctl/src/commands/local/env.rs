@@ -1,22 +1,41 @@
-//! `mcpctl local env`: the variables by which clients of OpenAI's and Anthropic's APIs use the agent, in the syntax of a shell.
+//! `mcpctl local env`: the variables by which clients of OpenAI's and Anthropic's APIs use the agent, in the syntax of a shell; with
+//! `--for` the configuration of one client.
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{Outcome, agent};
+use super::clients::{Change, ClientProgram, Edited, Setup};
+use crate::{
+    Outcome, agent,
+    commands::chat,
+    failure::Failure,
+    output::{Tone, one_line},
+};
 
-/// For which shell.
+/// For which shell, or which client.
 #[derive(clap::Args)]
 pub struct Args {
     /// Shell that reads it
     #[arg(long, value_enum, default_value = "bash")]
     shell: Shell,
+    /// Client to print the configuration of, which its own file takes
+    #[arg(long = "for", value_enum, value_name = "CLIENT")]
+    client: Option<ClientProgram>,
+    /// Llm that the client asks for; may be left out where there is only one
+    #[arg(long, requires = "client")]
+    llm: Option<String>,
+    /// Edit the client's file, and keep what else is in it; the file of before stays beside it, ending in `.before-mcpctl`
+    #[arg(long, requires = "client")]
+    write: bool,
+    /// Take out of the client's file what --write put there
+    #[arg(long, requires = "client", conflicts_with_all = ["write", "llm"])]
+    remove: bool,
 }
 
 /// A shell, by how it sets variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Shell {
+pub enum Shell {
     #[value(alias = "sh")]
     Bash,
     Zsh,
@@ -35,7 +54,7 @@ impl Shell {
     }
 
     /// One word that the shell changes nothing in.
-    fn quoted(self, value: &str) -> String {
+    pub fn quoted(self, value: &str) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:".contains(c);
         match self {
             Self::Powershell => format!("'{}'", value.replace('\'', "''")),
@@ -56,11 +75,34 @@ impl Shell {
     }
 }
 
-/// Prints the variables. An error where no agent listens, so that no key is exported with an address that another user could
-/// take.
+/// Prints the variables, or sets one client up. An error where no agent listens, so that no key goes to an address that another
+/// user could take.
 pub async fn run(args: Args) -> Outcome {
+    if let (Some(client), true) = (args.client, args.remove) {
+        return edit(client, Change::Remove);
+    }
     let (address, key) = (agent::address().await?, agent::local_key()?);
-    let root = address.as_str().trim_end_matches('/');
+    let root = address.as_str().trim_end_matches('/').to_owned();
+    match args.client {
+        None => variables(args.shell, &root, &key, "ANTHROPIC_AUTH_TOKEN"),
+        Some(ClientProgram::Langchain | ClientProgram::VercelAi) if args.write => {
+            Err(Failure::usage("this client has no file of its own")
+                .hint("leave --write out: it takes variables"))
+        }
+        Some(ClientProgram::Langchain | ClientProgram::VercelAi) => {
+            variables(args.shell, &root, &key, "ANTHROPIC_API_KEY")
+        }
+        Some(client) => {
+            let setup = setup(root, key, args.llm).await?;
+            warn_of_other_keys(client, &setup);
+            if args.write { edit(client, Change::Set(&setup)) } else { print(client, &setup) }
+        }
+    }
+}
+
+/// `anthropic` is the variable that Anthropic's key is in: Claude Code would ask before it uses an `ANTHROPIC_API_KEY`, and others
+/// know no other.
+fn variables(shell: Shell, root: &str, key: &SecretString, anthropic: &str) -> Outcome {
     let base = format!("{root}/v1");
     let variables = [
         ("OPENAI_BASE_URL", base.as_str()),
@@ -68,15 +110,72 @@ pub async fn run(args: Args) -> Outcome {
         ("OPENAI_API_BASE", base.as_str()),
         ("OPENAI_API_KEY", key.expose_secret()),
         // Claude Code and Anthropic's SDKs append `/v1` themselves.
-        // Claude Code would ask before it uses an `ANTHROPIC_API_KEY`.
         ("ANTHROPIC_BASE_URL", root),
-        ("ANTHROPIC_AUTH_TOKEN", key.expose_secret()),
+        (anthropic, key.expose_secret()),
     ];
     for (name, value) in variables {
-        data!("{}", args.shell.export(name, value))?;
+        data!("{}", shell.export(name, value))?;
     }
     if std::io::stdout().is_terminal() {
-        note!("# run: {}", args.shell.usage());
+        note!("# run: {}", shell.usage());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn setup(root: String, key: SecretString, llm: Option<String>) -> Result<Setup, Failure> {
+    let agent = agent::client()?;
+    let llm = match llm {
+        Some(llm) => {
+            chat::check_llm(&agent, &llm).await;
+            llm
+        }
+        None => chat::only_llm(&agent, "mcpctl local env --for CLIENT --llm").await?,
+    };
+    let mcpctl = std::env::current_exe()?;
+    let mcpctl =
+        mcpctl.to_str().ok_or_else(|| Failure::new("the path of this program is no text"))?.to_owned();
+    Ok(Setup { root, llm, mcpctl, key })
+}
+
+/// A key in the environment comes before the command in Claude Code's settings.
+fn warn_of_other_keys(client: ClientProgram, setup: &Setup) {
+    if client != ClientProgram::ClaudeCode {
+        return;
+    }
+    for name in ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"] {
+        let other = std::env::var(name).is_ok_and(|key| !key.is_empty() && key != setup.key.expose_secret());
+        if other {
+            note!(Tone::Warning, "warning:"; " {name} is set to another key here, and Claude Code would send that one");
+            note!(Tone::Hint, "hint:"; " unset {name} where claude runs");
+        }
+    }
+}
+
+fn print(client: ClientProgram, setup: &Setup) -> Outcome {
+    for file in client.files()? {
+        note!("# {}", file.path.display());
+        data!("{}", file.fragment(setup)?.trim_end())?;
+    }
+    note!("# --write puts this into the file, and keeps what else is in it");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn edit(client: ClientProgram, change: Change<'_>) -> Outcome {
+    for file in client.files()? {
+        let path = one_line(&file.path.display().to_string());
+        match file.apply(change)? {
+            Edited::Unchanged => data!("{path} unchanged")?,
+            Edited::Removed => data!("{path} removed")?,
+            Edited::Written(backup) => {
+                data!("{path} written")?;
+                if let Some(backup) = backup {
+                    note!("the file of before is `{}`", backup.display());
+                }
+            }
+        }
+    }
+    if let Change::Set(setup) = change {
+        note!("it asks for `{}`; start it: {}", setup.llm, client.next_step());
     }
     Ok(ExitCode::SUCCESS)
 }

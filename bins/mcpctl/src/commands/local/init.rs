@@ -18,6 +18,7 @@ use mcpctl_client::{Client, config};
 use mcpctl_owner::file::{self, Content};
 use tokio::process::Command;
 
+pub use self::document::scalar;
 use self::{
     choices::{Choice, choices},
     document::{Central, document, short},

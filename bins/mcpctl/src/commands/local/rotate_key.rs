@@ -22,7 +22,9 @@ pub async fn run() -> Outcome {
         }
         Err(error) => return Err(error.into()),
     }
-    note!("# clients need the new one: eval \"$(mcpctl local env)\"");
+    note!(
+        "# clients need the new one: eval \"$(mcpctl local env)\", and mcpctl local env --for CLIENT --write where a file has it"
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,0 +1,109 @@
+//! `mcpctl local env --for CLIENT`: the files of clients, with a running agent.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+
+use mcpctl_testkit::{
+    daemons::{Mcpd, Mcplocal},
+    model_server::ModelServer,
+};
+use serde_json::Value;
+
+use crate::shell::{Shell, beside};
+
+async fn with_agent(mcpd: &Mcpd) -> (Mcplocal, Shell) {
+    let agent = Mcplocal::start(&format!("server: {}\n", mcpd.url())).await;
+    let mut shell = beside(&agent);
+    let home = shell.home.path().display().to_string();
+    shell.env.push(("HOME", home));
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.succeeded();
+    (agent, shell)
+}
+
+#[tokio::test]
+async fn settings_of_claude_code_have_a_command_that_prints_the_key() {
+    let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
+    mcpd.llm("gpt", &provider.base_url()).await;
+    let (agent, shell) = with_agent(&mcpd).await;
+    fs::create_dir(shell.path(".claude")).unwrap();
+    let file = shell.file(".claude/settings.json", "{\"theme\": \"dark\"}");
+    let printed = shell.run(&["local", "env", "--for", "claude-code"]).await.succeeded();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "{\"theme\": \"dark\"}");
+    shell.run(&["local", "env", "--for", "claude-code", "--write"]).await.succeeded();
+    let settings: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let fragment: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(settings["theme"], "dark");
+    assert_eq!((&settings["env"], &settings["apiKeyHelper"]), (&fragment["env"], &fragment["apiKeyHelper"]));
+    assert_eq!(
+        (&settings["env"]["ANTHROPIC_MODEL"], &settings["env"]["ANTHROPIC_BASE_URL"]),
+        (&"gpt".into(), &agent.url().into())
+    );
+
+    // As Claude Code runs it.
+    let run_helper = || {
+        let helper = settings["apiKeyHelper"].as_str().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", helper]).envs(shell.env.iter().map(|(name, value)| (name, value)));
+        command.output().unwrap()
+    };
+    let key = String::from_utf8(run_helper().stdout).unwrap();
+    let models = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .get(format!("{}/v1/models", agent.url()))
+        .bearer_auth(key.trim());
+    assert_eq!(models.send().await.unwrap().status(), 200);
+
+    let unchanged = shell.run(&["local", "env", "--for", "claude-code", "--write"]).await.succeeded();
+    assert!(unchanged.ends_with("settings.json unchanged\n"), "{unchanged}");
+    shell.run(&["local", "env", "--for", "claude-code", "--remove"]).await.succeeded();
+    let settings_left: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(settings_left, serde_json::json!({"theme": "dark"}));
+
+    // The address of the file may be another program's once the agent has left it.
+    drop(agent);
+    let output = run_helper();
+    assert!(!output.status.success() && output.stdout.is_empty());
+}
+
+#[tokio::test]
+async fn key_is_printed_for_the_agents_own_address_only() {
+    let mcpd = Mcpd::start().await;
+    let (agent, shell) = with_agent(&mcpd).await;
+    let key = shell.run(&["local", "key", "--at", &format!("{}/v1", agent.url())]).await.succeeded();
+    assert_eq!(key, shell.run(&["local", "key"]).await.succeeded());
+    let output = shell.run(&["local", "key", "--at", "http://127.0.0.1:1"]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""));
+    assert!(output.stderr.contains("so no key is given\nhint: set the client up again"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn files_that_hold_the_key_are_private() {
+    let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
+    mcpd.llm("gpt", &provider.base_url()).await;
+    mcpd.llm("claude", &provider.base_url()).await;
+    let (_agent, shell) = with_agent(&mcpd).await;
+    let error = shell.run(&["local", "env", "--for", "aider", "--write"]).await.failed(2);
+    assert!(error.contains("which Llm?\nhint: mcpctl local env --for CLIENT --llm claude | gpt"), "{error}");
+    let key = shell.run(&["local", "key"]).await.succeeded();
+    shell.run(&["local", "env", "--for", "aider", "--write", "--llm", "gpt"]).await.succeeded();
+    shell.run(&["local", "env", "--for", "continue", "--write", "--llm", "gpt"]).await.succeeded();
+    for name in [".aider.conf.yml", ".continue/.env"] {
+        let path = shell.path(name);
+        assert!(fs::read_to_string(&path).unwrap().contains(key.trim()), "{name}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    let config = fs::read_to_string(shell.path(".continue/config.yaml")).unwrap();
+    assert!(!config.contains(key.trim()) && config.contains("${{ secrets.MCPCTL_LOCAL_KEY }}"), "{config}");
+    let removed = shell.run(&["local", "env", "--for", "aider", "--remove"]).await.succeeded();
+    assert!(
+        removed.ends_with(".aider.conf.yml removed\n") && !shell.path(".aider.conf.yml").exists(),
+        "{removed}"
+    );
+
+    let env = shell.run(&["local", "env", "--for", "langchain"]).await.succeeded();
+    assert!(
+        env.contains(&format!("export ANTHROPIC_API_KEY={}", key.trim())) && !env.contains("AUTH_TOKEN"),
+        "{env}"
+    );
+}
