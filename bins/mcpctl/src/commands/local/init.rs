@@ -82,7 +82,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     let before = if args.dry_run { None } else { existing(&path, args.force || asks)? };
     if before.is_some()
         && !args.force
-        && !yes_no(&format!("`{}` is there; replace it?", path.display()), false)?
+        && !terminal::confirm(&format!("`{}` is there; replace it?", path.display()))?
     {
         return Err(Failure::new("nothing was written"));
     }
@@ -111,7 +111,8 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         note!("");
         text.lines().for_each(|line| note!("{line}"));
         note!("");
-        if !yes_no(&format!("write this to `{}`?", path.display()), true)? {
+        let answer = ask(&format!("write this to `{}`? [Y/n]", path.display()))?;
+        if !matches!(answer.to_ascii_lowercase().as_str(), "" | "y" | "yes") {
             return Err(Failure::new("nothing was written"));
         }
     }
@@ -315,12 +316,4 @@ fn write(path: &Path, text: &str, before: Option<&[u8]>) -> Result<(), Failure> 
 /// A line from the terminal.
 fn ask(question: &str) -> Result<String, Failure> {
     terminal::ask(question)?.ok_or_else(|| Failure::new("nothing was written"))
-}
-
-fn yes_no(question: &str, default: bool) -> Result<bool, Failure> {
-    let answer = ask(&format!("{question} {}", if default { "[Y/n]" } else { "[y/N]" }))?;
-    Ok(match answer.to_ascii_lowercase().as_str() {
-        "" => default,
-        answer => matches!(answer, "y" | "yes"),
-    })
 }
