@@ -61,7 +61,7 @@ impl Planner<'_> {
 
     /// Refuses the old secret of a rotation, whatever rules allow: its holder would take the token over from the holder of the new one.
     pub(super) fn check_not_replaced(&self) -> Result<(), Refusal> {
-        let is_replaced = self.before.by_id(&self.actor.token).is_some_and(
+        let is_replaced = self.credential().is_some_and(
             |stored| matches!(&stored.resource.spec, Spec::Token(token) if token.rotated_from.is_some()),
         );
         if is_replaced {
@@ -94,9 +94,17 @@ impl Planner<'_> {
     }
 
     fn has_own_session(&self) -> bool {
-        self.before.by_id(&self.actor.token).is_some_and(
-            |stored| matches!(&stored.resource.spec, Spec::Token(token) if is_own_session(token)),
-        )
+        self.credential()
+            .is_some_and(|stored| matches!(&stored.resource.spec, Spec::Token(token) if token.session))
+    }
+
+    /// The credential in use; of a session that was begun with a token, that token: it counts as if it were presented itself.
+    fn credential(&self) -> Option<&Stored> {
+        let mut credential = self.before.by_id(&self.actor.token)?;
+        while let Spec::Token(TokenSpec { begun_with: Some(token), .. }) = &credential.resource.spec {
+            credential = self.before.by_id(token)?;
+        }
+        Some(credential)
     }
 
     fn own_validity(&self) -> HumanDuration {
@@ -106,21 +114,16 @@ impl Planner<'_> {
     /// For how long the credential in use was made, where another account made it and it is no session; nothing is left of one
     /// that has ended meanwhile.
     fn lent_for(&self) -> Option<HumanDuration> {
-        let Some(credential) = self.before.by_id(&self.actor.token) else {
+        let Some(credential) = self.credential() else {
             return Some(HumanDuration::from_secs(0));
         };
         match &credential.resource.spec {
-            Spec::Token(token) if !is_own_session(token) && !token.issued_by.is_empty() => {
+            Spec::Token(token) if !token.session && !token.issued_by.is_empty() => {
                 Some(made_for(credential, token))
             }
             _ => None,
         }
     }
-}
-
-/// Whether it is a session of its own, and not one that was begun with a token.
-const fn is_own_session(token: &TokenSpec) -> bool {
-    token.session && token.begun_with.is_none()
 }
 
 /// For how long a token was made.
