@@ -30,7 +30,7 @@ pub async fn admit(State(admission): State<Arc<Admission>>, request: Request, ne
     // Outside of everything else, so that refusals are logged and counted like every other answer.
     trace::trace(app, request, async |request| {
         if app.facts.console && console::admission::is_of_console(request.uri().path()) {
-            return Box::pin(console::admission::admit(app, guard, request, next)).await;
+            return unbuffered(Box::pin(console::admission::admit(app, guard, request, next)).await);
         }
         match admitted(app, guard, request).await {
             Ok(request) => unbuffered(next.run(request).await),

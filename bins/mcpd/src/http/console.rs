@@ -9,10 +9,14 @@ mod assets;
 mod cookies;
 mod form;
 mod frame;
+mod llm;
 mod llms;
 mod page;
+mod playground;
 mod return_path;
+mod secrets;
 mod sign_in;
+mod tokens;
 mod visit;
 
 use std::sync::Arc;
@@ -33,5 +37,16 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/console/sign-in", get(sign_in::page).post(sign_in::sign_in)),
         ("/console/sign-out", post(sign_in::sign_out)),
         ("/console/llms", get(llms::page)),
+        ("/console/llms/{name}", get(llm::page)),
+        ("/console/llms/{name}/test", post(llm::test)),
+        ("/console/playground", get(playground::page)),
+        // Among the routes of inference by its name, so that prompts run where they do.
+        ("/console/playground/infer", post(playground::infer)),
+        ("/console/secrets", get(secrets::page).post(secrets::create)),
+        ("/console/secrets/{name}", get(secrets::one).post(secrets::set)),
+        ("/console/tokens", get(tokens::page).post(tokens::create)),
+        ("/console/tokens/{name}", get(tokens::one)),
+        ("/console/tokens/{name}/rotate", post(tokens::rotate)),
+        ("/console/tokens/{name}/revoke", post(tokens::revoke)),
     ]
 }

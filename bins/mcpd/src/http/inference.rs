@@ -115,8 +115,15 @@ impl<S: Sync> FromRequest<S> for Sent {
     }
 }
 
+impl Sent {
+    /// What a form of the console stands for.
+    pub(super) const fn new(caller: Caller, headers: HeaderMap, body: Bytes) -> Self {
+        Self { caller, headers, body }
+    }
+}
+
 /// Runs a request, and keeps its bodies where the Llm that answers has `capture`.
-async fn answer(
+pub(super) async fn answer(
     app: &Arc<App>,
     operation: Operation,
     llm: Option<String>,

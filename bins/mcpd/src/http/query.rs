@@ -34,7 +34,8 @@ pub fn read<T: DeserializeOwned>(address: &Uri) -> Result<T, HttpError> {
         .map_err(|error| HttpError::invalid("", format!("the query string: {}", root_cause(&error))))
 }
 
-fn root_cause(error: &dyn std::error::Error) -> String {
+/// What an error of serde is about, without the words around it.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

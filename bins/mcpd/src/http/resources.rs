@@ -197,23 +197,44 @@ pub async fn patch(
     body: Bytes,
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
-    let Caller { principal, snapshot, .. } = &caller;
-    let decision = snapshot.authorize::<Edit>(principal, kind, &target);
-    if decision.is_err() {
-        let entry = app.audit.decision(principal, kind, &target, snapshot.revision(), &decision);
-        app.audit.record(entry).await?;
-    }
-    let current = decision?.into_resource();
+    let current = editable(&app, &caller, kind, &target).await?;
     let patch: serde_json::Value = serde_json::from_slice(&body)
         .map_err(|error| HttpError::invalid("", format!("the patch is not JSON: {error}")))?;
+    // The patch applies to the revision that it was merged with, whatever revision the patch contains.
+    let expected = if_match(&headers)?.unwrap_or(current.resource.revision);
+    let intent = merged(&current, target, patch, expected)?;
+    one(&app, caller, intent, query.0, StatusCode::OK).await
+}
+
+/// The resource, for a caller who may edit it; a denial is recorded.
+pub(super) async fn editable(
+    app: &App,
+    caller: &Caller,
+    kind: Kind,
+    target: &str,
+) -> Result<Arc<Stored>, HttpError> {
+    let Caller { principal, snapshot, .. } = caller;
+    let decision = snapshot.authorize::<Edit>(principal, kind, target);
+    if decision.is_err() {
+        let entry = app.audit.decision(principal, kind, target, snapshot.revision(), &decision);
+        app.audit.record(entry).await?;
+    }
+    Ok(decision?.into_resource())
+}
+
+/// The write of a resource with a merge patch.
+pub(super) fn merged(
+    current: &Stored,
+    target: String,
+    patch: serde_json::Value,
+    expected: Revision,
+) -> Result<Intent, HttpError> {
+    let kind = current.kind();
     let mut merged = serde_json::to_value(&current.resource).map_err(|_| HttpError::internal())?;
     merge_patch::patch(kind, &mut merged, patch);
     let document =
         Document::from_json_as(kind, &serde_json::to_vec(&merged).map_err(|_| HttpError::internal())?)?;
-    let write = document.into();
-    // The patch applies to the revision that it was merged with, whatever revision the patch contains.
-    let expected = Some(if_match(&headers)?.unwrap_or(current.resource.revision));
-    one(&app, caller, Intent::Replace { target, write, expected }, query.0, StatusCode::OK).await
+    Ok(Intent::Replace { target, write: document.into(), expected: Some(expected) })
 }
 
 /// The query of a write.

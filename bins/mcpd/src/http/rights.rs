@@ -161,7 +161,7 @@ pub async fn rights(caller: Caller, query: Query<RightsQuery>) -> Result<Json<Ri
 }
 
 /// The answers show accounts, groups, roles and bindings, so the caller must be allowed to view them all.
-fn may_view_rights(caller: &Caller) -> Result<(), HttpError> {
+pub(super) fn may_view_rights(caller: &Caller) -> Result<(), HttpError> {
     for shown in [Kind::User, Kind::ServiceAccount, Kind::Group, Kind::Role, Kind::RoleBinding] {
         caller.snapshot.authorize_all(&caller.principal, Verb::View, shown)?;
     }
@@ -169,7 +169,7 @@ fn may_view_rights(caller: &Caller) -> Result<(), HttpError> {
 }
 
 /// Rejects what is no account of this mcpd, for a caller who may view them all.
-fn check_account(caller: &Caller, account: &Subject) -> Result<(), HttpError> {
+pub(super) fn check_account(caller: &Caller, account: &Subject) -> Result<(), HttpError> {
     let kind = account.kind.kind();
     let exists = caller.snapshot.by_name(kind, account.name.as_str()).is_some();
     match kind {

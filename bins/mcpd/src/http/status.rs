@@ -111,7 +111,8 @@ pub async fn activity(State(app): State<Arc<App>>, caller: Caller) -> Json<Activ
     })
 }
 
-fn status_of(app: &App, caller: &Caller, stored: &Stored) -> LlmStatus {
+/// The status of an Llm that the caller may view.
+pub(super) fn status_of(app: &App, caller: &Caller, stored: &Stored) -> LlmStatus {
     let breakers = app.inference.breaker_statuses(stored);
     let mut void_keys = Vec::new();
     if let Spec::Llm(llm) = &stored.resource.spec {

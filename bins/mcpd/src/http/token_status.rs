@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use mcpctl_access::{Permit, Rejected, Snapshot, Stored, verb::View};
 use mcpctl_api::{
     Id, Kind, Spec,
+    spec::Subject,
     token_status::{TokenState, TokenStatus, TokenStatusList},
 };
 use serde::Deserialize;
@@ -57,8 +58,17 @@ pub async fn all(
     caller: Caller,
     query: Query<StatusQuery>,
 ) -> Result<Json<TokenStatusList>, HttpError> {
-    let Caller { principal, snapshot, .. } = &caller;
     let account = query.0.subject.as_deref().map(account).transpose()?;
+    Ok(Json(statuses(&app, &caller, account.as_ref()).await?))
+}
+
+/// The tokens that the caller may view, of all accounts or of one, by name.
+pub(super) async fn statuses(
+    app: &App,
+    caller: &Caller,
+    account: Option<&Subject>,
+) -> Result<TokenStatusList, HttpError> {
+    let Caller { principal, snapshot, .. } = caller;
     let uses = app.token_uses.all(&app.store).await?;
     let now = clock::now();
     let shown = |stored: &&Arc<Stored>| snapshot.may_view_token(principal, stored);
@@ -78,7 +88,7 @@ pub async fn all(
         }
     };
     items.sort_by(|one, other| one.token.cmp(&other.token));
-    Ok(Json(TokenStatusList { items }))
+    Ok(TokenStatusList { items })
 }
 
 fn status(

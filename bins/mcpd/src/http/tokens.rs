@@ -53,34 +53,57 @@ pub(super) async fn create(
     body: &[u8],
     dry_run: bool,
 ) -> Result<Response, HttpError> {
-    let TokenRequest { name, subject, expires_in, rules } =
-        serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))?;
-    let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
-    let intent = Intent::IssueToken(NewToken {
-        name,
-        subject,
-        expires_in,
-        rules,
-        hash: minted.hash(),
-        prefix: minted.beginning().to_owned(),
-    });
-    issue(app, caller, intent, &minted, dry_run).await
+    let request = serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))?;
+    answer(app, caller, making(request)?, dry_run).await
 }
 
-async fn issue(
+/// Makes the token that is asked for.
+pub(super) async fn make(app: &App, caller: Caller, request: TokenRequest) -> Result<IssuedToken, HttpError> {
+    issue(app, caller, making(request)?).await
+}
+
+/// Gives the token of this id or name a new secret.
+pub(super) async fn renew(
     app: &App,
     caller: Caller,
-    intent: Intent,
-    minted: &MintedToken,
-    dry_run: bool,
-) -> Result<Response, HttpError> {
-    let options = WriteOptions { dry_run, ..WriteOptions::default() };
-    let plan = commit(app, caller, vec![intent], options).await.map_err(|error| error.cause)?;
-    let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
-    if dry_run {
-        return Ok(Json(&stored.resource).into_response());
+    target: String,
+    request: RotationRequest,
+) -> Result<IssuedToken, HttpError> {
+    issue(app, caller, renewing(target, request)?).await
+}
+
+/// A write that makes a secret, and the secret.
+type Issuing = (Intent, MintedToken);
+
+fn making(request: TokenRequest) -> Result<Issuing, HttpError> {
+    let TokenRequest { name, subject, expires_in, rules } = request;
+    let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
+    let (hash, prefix) = (minted.hash(), minted.beginning().to_owned());
+    Ok((Intent::IssueToken(NewToken { name, subject, expires_in, rules, hash, prefix }), minted))
+}
+
+fn renewing(target: String, request: RotationRequest) -> Result<Issuing, HttpError> {
+    let RotationRequest { grace, expires_in } = request;
+    let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
+    let (hash, prefix) = (minted.hash(), minted.beginning().to_owned());
+    Ok((Intent::RotateToken(Rotation { target, grace, expires_in, hash, prefix }), minted))
+}
+
+async fn issue(app: &App, caller: Caller, (intent, minted): Issuing) -> Result<IssuedToken, HttpError> {
+    let plan =
+        commit(app, caller, vec![intent], WriteOptions::default()).await.map_err(|error| error.cause)?;
+    let token = plan.resources.first().and_then(|stored| issued(stored, &minted));
+    token.ok_or_else(HttpError::internal)
+}
+
+async fn answer(app: &App, caller: Caller, issuing: Issuing, dry_run: bool) -> Result<Response, HttpError> {
+    if !dry_run {
+        return Ok(show(issue(app, caller, issuing).await?));
     }
-    Ok(show(issued(stored, minted).ok_or_else(HttpError::internal)?))
+    let options = WriteOptions { dry_run, ..WriteOptions::default() };
+    let plan = commit(app, caller, vec![issuing.0], options).await.map_err(|error| error.cause)?;
+    let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
+    Ok(Json(&stored.resource).into_response())
 }
 
 /// Gives a token a new secret; the old one ends, at once or after a grace period
@@ -105,17 +128,8 @@ pub(super) async fn rotate(
     if path::kind(&segment)? != Kind::Token {
         return Err(HttpError::no_route(&format!("/api/v1/{segment}/{target}/rotate")));
     }
-    let RotationRequest { grace, expires_in } =
-        serde_json::from_slice(&body).map_err(|error| HttpError::invalid("", error.to_string()))?;
-    let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
-    let intent = Intent::RotateToken(Rotation {
-        target,
-        grace,
-        expires_in,
-        hash: minted.hash(),
-        prefix: minted.beginning().to_owned(),
-    });
-    issue(&app, caller, intent, &minted, query.0.dry_run).await
+    let request = serde_json::from_slice(&body).map_err(|error| HttpError::invalid("", error.to_string()))?;
+    answer(&app, caller, renewing(target, request)?, query.0.dry_run).await
 }
 
 /// The response with a new token.

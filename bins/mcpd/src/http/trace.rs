@@ -9,7 +9,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 49] = [
+pub(super) const ROUTES: [&str; 59] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
@@ -59,6 +59,16 @@ pub(super) const ROUTES: [&str; 49] = [
     "/console/sign-in",
     "/console/sign-out",
     "/console/llms",
+    "/console/llms/{name}",
+    "/console/llms/{name}/test",
+    "/console/playground",
+    "/console/playground/infer",
+    "/console/secrets",
+    "/console/secrets/{name}",
+    "/console/tokens",
+    "/console/tokens/{name}",
+    "/console/tokens/{name}/rotate",
+    "/console/tokens/{name}/revoke",
 ];
 
 /// Runs a request in a span, and counts it.

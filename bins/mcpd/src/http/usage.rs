@@ -53,14 +53,14 @@ const MAX_CURSOR_BYTES: usize = 4096;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PageQuery {
-    by: Option<String>,
-    subject: Option<String>,
-    llm: Option<String>,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-    zone: Option<String>,
-    after: Option<String>,
-    limit: Option<usize>,
+    pub(super) by: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) llm: Option<String>,
+    pub(super) since: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
+    pub(super) zone: Option<String>,
+    pub(super) after: Option<String>,
+    pub(super) limit: Option<usize>,
 }
 
 /// Adds up who used how much: of all accounts for those who may view their usage, else the caller's own
@@ -83,7 +83,12 @@ pub async fn usage(
     caller: Caller,
     query: Query<PageQuery>,
 ) -> Result<Json<UsagePage>, HttpError> {
-    let PageQuery { by, subject, llm, since, until, zone, after, limit } = query.0;
+    Ok(Json(Box::pin(page(&app, &caller, query.0)).await?))
+}
+
+/// A page of the sums that the caller may view.
+pub(super) async fn page(app: &App, caller: &Caller, query: PageQuery) -> Result<UsagePage, HttpError> {
+    let PageQuery { by, subject, llm, since, until, zone, after, limit } = query;
     let limit = limit.unwrap_or(DEFAULT_ITEMS);
     if !(1..=MAX_ITEMS).contains(&limit) {
         return Err(HttpError::invalid("limit", format!("`{limit}` is not between 1 and {MAX_ITEMS}")));
@@ -93,14 +98,14 @@ pub async fn usage(
     let after = after.as_deref().map(position).transpose()?;
     let until = until.unwrap_or_else(clock::now);
     let since = since.unwrap_or_else(|| until.checked_sub(DEFAULT_SPAN).unwrap_or(until));
-    let account = account(&app, &caller, subject.as_deref()).await?;
+    let account = account(app, caller, subject.as_deref()).await?;
     let question = Question { since, until, by: by.clone(), zone, account, llm };
     let _turn = app.record_questions.take(&caller.principal.id).await?;
-    let report = Box::pin(app.usage.answer(&app.store, &caller, question)).await?;
+    let report = Box::pin(app.usage.answer(&app.store, caller, question)).await?;
     let (items, last) = report.page(after, limit);
     let next = last.map(serde_json::to_string).transpose().map_err(|_| HttpError::internal())?;
     let (since, until) = report.hours;
-    Ok(Json(UsagePage { since, until, by, items, totals: report.totals, complete: report.complete, next }))
+    Ok(UsagePage { since, until, by, items, totals: report.totals, complete: report.complete, next })
 }
 
 /// Whose usage the caller gets; `None` is that of all.

@@ -3,5 +3,9 @@
 
 mod browser;
 mod doors;
+mod llm;
 mod llms;
+mod playground;
+mod secrets;
 mod sessions;
+mod tokens;

@@ -9,7 +9,10 @@ use mcpctl_api::ErrorKind;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
-use super::{super::error::HttpError, visit::Visit};
+use super::{
+    super::{error::HttpError, query::root_cause},
+    visit::Visit,
+};
 
 /// The hidden field with the form token.
 const TOKEN_FIELD: &str = "form_token";
@@ -41,7 +44,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
         let request = Request::from_parts(parts, Body::from(body));
         match axum::Form::<T>::from_request(request, state).await {
             Ok(form) => Ok(Self(form.0)),
-            Err(error) => Err(HttpError::invalid("", format!("the form cannot be read: {error}"))),
+            Err(error) => {
+                Err(HttpError::invalid("", format!("the form cannot be read: {}", root_cause(&error))))
+            }
         }
     }
 }

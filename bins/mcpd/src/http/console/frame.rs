@@ -10,16 +10,25 @@ use super::{
 pub enum Section {
     /// Llms and their state.
     Llms,
+    /// A prompt and its answer.
+    Playground,
+    /// Keys of providers.
+    Secrets,
+    /// The caller's own tokens.
+    Tokens,
 }
 
 impl Section {
     /// In the order of the navigation.
-    pub const ALL: [Self; 1] = [Self::Llms];
+    pub const ALL: [Self; 4] = [Self::Llms, Self::Playground, Self::Secrets, Self::Tokens];
 
     /// Its name.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Llms => "Llms",
+            Self::Playground => "Playground",
+            Self::Secrets => "Secrets",
+            Self::Tokens => "Your tokens",
         }
     }
 
@@ -27,6 +36,9 @@ impl Section {
     pub const fn path(self) -> &'static str {
         match self {
             Self::Llms => "/console/llms",
+            Self::Playground => "/console/playground",
+            Self::Secrets => "/console/secrets",
+            Self::Tokens => "/console/tokens",
         }
     }
 }

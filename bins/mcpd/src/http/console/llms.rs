@@ -53,11 +53,7 @@ struct Row {
 impl Row {
     /// The class of the state in the style sheet.
     const fn class(&self) -> &'static str {
-        match self.status.state {
-            LlmState::Ok => "good",
-            LlmState::Unknown => "plain",
-            LlmState::Failing | LlmState::BreakerOpen | LlmState::NoCredential => "bad",
-        }
+        state_class(self.status.state)
     }
 
     /// The mean time to the first token.
@@ -66,6 +62,15 @@ impl Row {
             Some(micros) => format!("{} ms", micros / 1000),
             None => "–".to_owned(),
         }
+    }
+}
+
+/// The class of a state in the style sheet.
+pub(super) const fn state_class(state: LlmState) -> &'static str {
+    match state {
+        LlmState::Ok => "good",
+        LlmState::Unknown => "plain",
+        LlmState::Failing | LlmState::BreakerOpen | LlmState::NoCredential => "bad",
     }
 }
 

@@ -1,0 +1,259 @@
+//! One Llm: how it does and what it did, where its requests go, who may use it and why, and within which limits.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+    response::Response,
+};
+use jiff::{SignedDuration, Timestamp};
+use mcpctl_access::{Reason, Stored};
+use mcpctl_api::{
+    HumanDuration, Kind, Name, Spec, Verb,
+    activity::ActivityCounts,
+    breaker_status::{BreakerState, BreakerStatus, LlmStatus},
+    limit_status::LimitCount,
+    llm_test::{LlmTest, StepState},
+    question::Grantee,
+    spec::{LlmSpec, MidStream},
+    usage::{UsageItem, UsagePage},
+};
+use serde::Deserialize;
+
+use super::{
+    super::{error::HttpError, limits, rights, status, usage, viewed::viewed},
+    form::Form,
+    frame::{Frame, Section},
+    llms::state_class,
+    page,
+    visit::Visit,
+};
+use crate::{app::App, caller::Caller, clock, inference::llm_test};
+
+/// Accounts that the page lists; the command line lists all.
+const MAX_GRANTEES: usize = 100;
+/// Limits that the page lists.
+const MAX_LIMITS: usize = 20;
+/// Whose usage the page shows.
+const USAGE_SPAN: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Models that the page lists: those that providers named, and `(local)`.
+const MAX_MODELS: usize = 20;
+/// The model under which failovers at agents are counted.
+const LOCAL_MODEL: &str = "(local)";
+
+#[derive(Template)]
+#[template(path = "llm.html")]
+struct LlmPage {
+    frame: Frame,
+    stored: Arc<Stored>,
+    llm: Box<LlmSpec>,
+    status: LlmStatus,
+    counts: ActivityCounts,
+    targets: Vec<Target>,
+    usage: Option<UsagePage>,
+    fallback_of: Vec<Name>,
+    grantees: Option<Vec<Grantee>>,
+    more_grantees: usize,
+    /// Why the caller may run it, or why not.
+    own: Result<Reason, &'static str>,
+    /// Whether `usage` is of all accounts.
+    usage_of_all: bool,
+    limits: Vec<LimitRow>,
+    test: Option<LlmTest>,
+}
+
+/// Where requests go.
+struct Target {
+    url: String,
+    model: String,
+    weight: u8,
+    key: Option<String>,
+    /// Why its key is not sent.
+    void_key: Option<String>,
+    breaker: BreakerStatus,
+}
+
+impl Target {
+    fn state(&self) -> (&'static str, &'static str) {
+        match self.breaker.state {
+            _ if self.void_key.is_some() => ("bad", "key is void"),
+            BreakerState::Closed => ("good", "closed"),
+            BreakerState::HalfOpen => ("warn", "half open"),
+            BreakerState::Open if self.breaker.some_forms => ("warn", "open for some requests"),
+            BreakerState::Open => ("bad", "open"),
+        }
+    }
+}
+
+/// A Limit on the caller's requests.
+struct LimitRow {
+    name: Name,
+    counts: Vec<LimitCount>,
+}
+
+impl LlmPage {
+    fn class(&self) -> &'static str {
+        state_class(self.status.state)
+    }
+
+    fn mid_stream(&self) -> &'static str {
+        match self.llm.mid_stream {
+            MidStream::Error => "it ends with an error",
+            MidStream::Restart => "a fallback answers anew, and goes on where it equals what was delivered",
+            MidStream::Continue => "a fallback continues it",
+        }
+    }
+
+    /// What answered the requests of a row of usage.
+    fn answered_by(item: &UsageItem) -> &str {
+        match item.model.as_deref() {
+            Some(LOCAL_MODEL) => "local providers of agents (failovers at the edge)",
+            None | Some("") => "no model named",
+            Some(model) => model,
+        }
+    }
+
+    /// What agents may do, in one line.
+    fn failover(&self) -> String {
+        let failover = &self.llm.failover;
+        if !failover.allowed {
+            return "no: agents do not fall back".to_owned();
+        }
+        let grace = match failover.offline_grace {
+            HumanDuration(grace) if grace.is_zero() => "only while mcpd can be asked".to_owned(),
+            grace => format!("for {grace} without mcpd too"),
+        };
+        format!("yes, of callers who may {} it; {grace}", failover.require.verb().as_str())
+    }
+}
+
+/// Shows the Llm of this name or id.
+pub async fn page(
+    State(app): State<Arc<App>>,
+    visit: Visit,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Response, HttpError> {
+    Box::pin(show(&app, &visit, &caller, &name, None)).await
+}
+
+/// The form of a test has no fields but its token.
+#[derive(Deserialize)]
+pub struct TestForm {}
+
+/// Tests the way to the model, and shows the Llm with what was found.
+pub async fn test(
+    State(app): State<Arc<App>>,
+    visit: Visit,
+    caller: Caller,
+    Path(name): Path<String>,
+    Form(TestForm {}): Form<TestForm>,
+) -> Result<Response, HttpError> {
+    let found = Box::pin(llm_test::run(&app, caller.clone(), &name)).await?;
+    let caller = app.authenticate(caller.bearer()).await?;
+    Box::pin(show(&app, &visit, &caller, &name, Some(found))).await
+}
+
+async fn show(
+    app: &App,
+    visit: &Visit,
+    caller: &Caller,
+    name: &str,
+    test: Option<LlmTest>,
+) -> Result<Response, HttpError> {
+    let stored = viewed(app, caller, Kind::Llm, name).await?;
+    let Spec::Llm(llm) = &stored.resource.spec else { return Err(HttpError::internal()) };
+    let status = status::status_of(app, caller, &stored);
+    let name = stored.name();
+    let Caller { principal, snapshot, .. } = caller;
+    let may_view =
+        |kind, name: &Name| snapshot.authorize_name(principal, Verb::View, kind, name.as_str()).is_ok();
+    let fallback_of = snapshot.falling_back_to(name).map(|other| other.name().clone());
+    // Those who may view rights see everyone's, others why they may use it themselves.
+    let mut grantees = rights::may_view_rights(caller)
+        .is_ok()
+        .then(|| snapshot.who_can(Verb::Run, Kind::Llm, name.as_str()));
+    let more_grantees = grantees.as_ref().map_or(0, |all| all.len().saturating_sub(MAX_GRANTEES));
+    if let Some(grantees) = &mut grantees {
+        grantees.truncate(MAX_GRANTEES);
+    }
+    let own = snapshot.reason(principal, Verb::Run, Kind::Llm, Some(name.as_str()));
+    let page = LlmPage {
+        frame: Frame::new(visit, Some(Section::Llms), name.to_string()),
+        targets: targets(llm, &status),
+        counts: app.inference.activity.of(stored.id()),
+        usage: used(app, caller, name).await?,
+        fallback_of: fallback_of.filter(|other| may_view(Kind::Llm, other)).collect(),
+        grantees,
+        more_grantees,
+        own: own.ok_or_else(|| snapshot.denial_reason(principal, Verb::Run, Kind::Llm, Some(name.as_str()))),
+        usage_of_all: snapshot.authorize_all(principal, Verb::View, Kind::Usage).is_ok(),
+        limits: limits_of(app, caller, name).await?,
+        llm: llm.clone(),
+        status,
+        test,
+        stored: Arc::clone(&stored),
+    };
+    page::show(StatusCode::OK, &page)
+}
+
+fn targets(llm: &LlmSpec, status: &LlmStatus) -> Vec<Target> {
+    llm.upstreams()
+        .zip(&status.breakers)
+        .map(|(upstream, breaker)| {
+            let field = upstream.field("apiKey");
+            let void = status.void_keys.iter().find(|void| void.field == field);
+            Target {
+                url: upstream.url.to_string(),
+                model: upstream.model.to_owned(),
+                weight: upstream.weight,
+                key: upstream.api_key.map(|key| key.secret.to_string()),
+                void_key: void
+                    .map(|void| void.reason.clone().unwrap_or_else(|| "its reference is void".to_owned())),
+                breaker: breaker.clone(),
+            }
+        })
+        .collect()
+}
+
+/// What the Llm's requests used, by model: of all accounts where the caller may view that, else the caller's own. `None` where the
+/// caller's token shows neither.
+async fn used(app: &App, caller: &Caller, llm: &Name) -> Result<Option<UsagePage>, HttpError> {
+    let Caller { principal, snapshot, .. } = caller;
+    let may_view = snapshot.authorize_all(principal, Verb::View, Kind::Usage).is_ok()
+        || principal.narrowing.is_none()
+        || snapshot.authorize_records(principal, Kind::Usage, &principal.subject).is_ok();
+    if !may_view {
+        return Ok(None);
+    }
+    let since = clock::now().checked_sub(USAGE_SPAN).unwrap_or(Timestamp::UNIX_EPOCH);
+    let query = usage::PageQuery {
+        by: Some("model".to_owned()),
+        llm: Some(llm.to_string()),
+        since: Some(since),
+        limit: Some(MAX_MODELS),
+        ..usage::PageQuery::default()
+    };
+    Box::pin(usage::page(app, caller, query)).await.map(Some)
+}
+
+/// The Limits on the caller's requests that the caller may view, each with the counters that are the caller's or shared.
+async fn limits_of(app: &App, caller: &Caller, llm: &Name) -> Result<Vec<LimitRow>, HttpError> {
+    let Caller { principal, snapshot, .. } = caller;
+    let mut rows = Vec::new();
+    let on = snapshot.limits_on(principal, llm.as_str());
+    let visible = on.iter().filter(|limit| {
+        snapshot.authorize_name(principal, Verb::View, Kind::Limit, limit.name().as_str()).is_ok()
+    });
+    for limit in visible.take(MAX_LIMITS) {
+        let status = limits::status(app, caller, limit.name().as_str()).await?.0;
+        let is_own =
+            |count: &LimitCount| count.subject.as_ref().is_none_or(|subject| *subject == principal.subject);
+        let counts = status.counters.into_iter().filter(is_own).collect();
+        rows.push(LimitRow { name: status.limit, counts });
+    }
+    rows.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(rows)
+}
