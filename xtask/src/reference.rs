@@ -1,5 +1,5 @@
 //! `cargo xtask reference`: the pages of the book that are written from the code. They are committed, and `cargo xtask check`
-//! compares them with what the code says now.
+//! compares them with the code.
 
 mod api;
 mod cli;
@@ -51,7 +51,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Pages that are not what the code says.
+/// Pages that are not current.
 pub(crate) fn findings() -> Result<Vec<String>> {
     let root = cargo::root();
     let old = pages(&root)?.into_iter().filter_map(|page| {

@@ -31,8 +31,8 @@ pub(super) fn page(root: &Path) -> Result<String> {
 fn route(method: &str, path: &str, operation: &Value) -> String {
     let mut text = format!("### {} {path}\n\n", method.to_uppercase());
     for part in ["summary", "description"] {
-        if let Some(said) = operation[part].as_str() {
-            text.push_str(&format!("{}\n\n", prose(said)));
+        if let Some(about) = operation[part].as_str() {
+            text.push_str(&format!("{}\n\n", prose(about)));
         }
     }
     let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -97,7 +97,7 @@ fn shape(name: &str, schema: &Value) -> String {
     text
 }
 
-/// What a schema says of itself, or of the one that it allows besides `null`.
+/// The description of a schema, or of the one that it allows besides `null`.
 fn about(schema: &Value) -> String {
     let own = word(&schema["description"]);
     if !own.is_empty() {
