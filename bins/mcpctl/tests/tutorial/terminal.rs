@@ -93,7 +93,12 @@ impl Terminal {
         let replacements = vec![
             ("$PWD/target/debug", programs),
             // The agent has an address of its own here.
-            ("(echo \"server:", format!("(echo 'listen: 127.0.0.1:{agent}'; echo \"server:")),
+            (
+                "\nmcpctl local up\n",
+                format!(
+                    "\necho 'listen: 127.0.0.1:{agent}' >> \"$XDG_CONFIG_HOME/mcpctl/mcplocal.yaml\"\nmcpctl local up\n"
+                ),
+            ),
             ("127.0.0.1:3100", format!("127.0.0.1:{mcpd}")),
             ("127.0.0.1:3200", format!("127.0.0.1:{agent}")),
             ("127.0.0.1:8001", format!("127.0.0.1:{provider}")),
