@@ -109,7 +109,7 @@ impl Snapshot {
 
     /// Every subject whose account or rights differ in `after`, and possibly others, in order. The two snapshots share what did not
     /// change, so that this costs as much as the change.
-    fn affected(&self, after: &Self) -> BTreeSet<Subject> {
+    pub(crate) fn affected(&self, after: &Self) -> BTreeSet<Subject> {
         let mut affected: BTreeSet<Subject> = self.index.changed_subjects(&after.index).into_iter().collect();
         for kind in [SubjectKind::User, SubjectKind::ServiceAccount, SubjectKind::Group] {
             let changed = self.changed_names(after, kind.kind()).into_iter();

@@ -51,6 +51,7 @@ mod secret_in_force;
 mod shared;
 mod snapshot;
 pub mod verb;
+mod withdrawal;
 
 pub use decide::{Denied, Permit};
 pub use escalation::Escalation;
@@ -60,3 +61,4 @@ pub use principal::{Principal, Rejected};
 pub use rules::Reason;
 pub use secret_in_force::VoidKey;
 pub use snapshot::{Change, Confidential, Decisions, ListedIssuers, Snapshot, Stored};
+pub use withdrawal::{Withdrawals, Withdrawn};

@@ -36,6 +36,19 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it allows the verb on the resource of this name.
+    pub fn allows(&self, verb: Verb, kind: Kind, name: &str) -> bool {
+        self.verbs.iter().any(|allowed| allowed.includes(&verb))
+            && self.kinds.iter().any(|allowed| allowed.includes(&kind))
+            && self.names.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Whether it allows nothing but these verbs on resources of this kind.
+    pub fn is_only_about(&self, verbs: &[Verb], kind: Kind) -> bool {
+        let is_one = |allowed: &Allowed<Verb>| verbs.iter().any(|verb| *allowed == Allowed::Only(*verb));
+        self.verbs.iter().all(is_one) && self.kinds.iter().all(|allowed| *allowed == Allowed::Only(kind))
+    }
+
     /// Checks the rules of a role or a token: their number, the number of names of each, and that no list is empty.
     ///
     /// # Errors
