@@ -8,6 +8,7 @@ mod captures;
 mod clock;
 mod commit;
 mod config;
+mod consequences;
 mod exchange;
 mod feeds;
 mod health;

@@ -13,6 +13,7 @@ mod chromedriver;
 mod view;
 
 use std::{
+    cell::RefCell,
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -325,8 +326,15 @@ impl Browser {
 
     /// Clicks an element, and another one in its place where the page was replaced at that moment.
     async fn click_by(&self, by: &By) {
-        self.until(&format!("{by:?} can be clicked"), async || self.wait_for(by).await.click().await.ok())
-            .await;
+        let refused = RefCell::new(String::new());
+        let click = async || {
+            let clicked = self.wait_for(by).await.click().await;
+            clicked.map_err(|error| refused.replace(error.to_string())).ok()
+        };
+        let what = format!("{by:?} can be clicked");
+        if tokio::time::timeout(TIMEOUT / 2, self.until(&what, click)).await.is_err() {
+            panic!("{what}: {}", refused.take());
+        }
     }
 }
 

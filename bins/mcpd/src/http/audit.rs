@@ -37,15 +37,15 @@ const MAX_ROWS: u32 = 1000;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PageQuery {
-    subject: Option<String>,
-    llm: Option<String>,
-    action: Option<String>,
-    decision: Option<AuditDecision>,
-    agent: Option<Id>,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-    after: Option<String>,
-    limit: Option<u32>,
+    pub(super) subject: Option<String>,
+    pub(super) llm: Option<String>,
+    pub(super) action: Option<String>,
+    pub(super) decision: Option<AuditDecision>,
+    pub(super) agent: Option<Id>,
+    pub(super) since: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
+    pub(super) after: Option<String>,
+    pub(super) limit: Option<u32>,
 }
 
 /// Lists what was decided, newest first: all of it to those who may view the audit of all accounts, to others what is about themselves
@@ -69,11 +69,16 @@ pub async fn audit(
     caller: Caller,
     query: Query<PageQuery>,
 ) -> Result<Json<AuditPage>, HttpError> {
-    let limit = query.0.limit.unwrap_or(DEFAULT_ROWS);
+    Ok(Json(Box::pin(page(&app, &caller, query.0)).await?))
+}
+
+/// A page of what the caller may view.
+pub(super) async fn page(app: &App, caller: &Caller, query: PageQuery) -> Result<AuditPage, HttpError> {
+    let limit = query.limit.unwrap_or(DEFAULT_ROWS);
     if !(1..=MAX_ROWS).contains(&limit) {
         return Err(HttpError::invalid("limit", format!("`{limit}` is not between 1 and {MAX_ROWS}")));
     }
-    let filter = filter(&app, query.0, &caller, limit).await?;
+    let filter = filter(app, query, caller, limit).await?;
     let _turn = app.record_questions.take(&caller.principal.id).await?;
     // What it drops ends in the database too.
     let rows = timeout(MAX_TIME, Box::pin(app.store.audit_events(&filter))).await.map_err(|_| {
@@ -83,7 +88,7 @@ pub async fn audit(
     })??;
     let full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let next = rows.last().filter(|_| full).map(|event| cursor(&event.row));
-    Ok(Json(AuditPage { items: rows.into_iter().map(entry).collect(), next }))
+    Ok(AuditPage { items: rows.into_iter().map(entry).collect(), next })
 }
 
 async fn filter(app: &App, query: PageQuery, caller: &Caller, limit: u32) -> Result<AuditQuery, HttpError> {

@@ -4,20 +4,31 @@
 //! Add a page: a file here with its handler and a template beside it; its route below; its section in `frame.rs` if it has a place in
 //! the navigation.
 
+mod access;
 pub(super) mod admission;
 mod assets;
+mod audit;
 mod cookies;
+mod failovers;
+mod fields;
 mod form;
 mod frame;
+mod links;
 mod llm;
 mod llms;
 mod page;
+mod people;
+mod person;
 mod playground;
+mod plot;
 mod return_path;
+mod revoke;
 mod secrets;
 mod sign_in;
 mod tokens;
+mod usage;
 mod visit;
+mod why;
 
 use std::sync::Arc;
 
@@ -48,5 +59,13 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/console/tokens/{name}", get(tokens::one)),
         ("/console/tokens/{name}/rotate", post(tokens::rotate)),
         ("/console/tokens/{name}/revoke", post(tokens::revoke)),
+        ("/console/access", get(access::page)),
+        ("/console/access/why", get(why::page)),
+        ("/console/access/revoke", get(revoke::page).post(revoke::revoke)),
+        ("/console/people", get(people::page)),
+        ("/console/people/{kind}/{name}", get(person::page)),
+        ("/console/usage", get(usage::page)),
+        ("/console/failovers", get(failovers::page)),
+        ("/console/audit", get(audit::page)),
     ]
 }

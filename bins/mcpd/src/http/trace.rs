@@ -9,7 +9,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 59] = [
+pub(super) const ROUTES: [&str; 67] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
@@ -69,6 +69,14 @@ pub(super) const ROUTES: [&str; 59] = [
     "/console/tokens/{name}",
     "/console/tokens/{name}/rotate",
     "/console/tokens/{name}/revoke",
+    "/console/access",
+    "/console/access/why",
+    "/console/access/revoke",
+    "/console/people",
+    "/console/people/{kind}/{name}",
+    "/console/usage",
+    "/console/failovers",
+    "/console/audit",
 ];
 
 /// Runs a request in a span, and counts it.

@@ -95,6 +95,12 @@ impl AccessWatches {
         }
         AccessWatch { shared, number, request, _permit: in_flight }
     }
+
+    /// How many of the requests that run at this replica would end with a snapshot that is not in force yet.
+    pub fn would_end(&self, after: &Snapshot) -> usize {
+        let running = self.0.requests().into_iter();
+        running.filter(|request| request.ended.borrow().is_none() && request.judge(after).is_err()).count()
+    }
 }
 
 impl AccessWatch {
@@ -196,22 +202,30 @@ impl Request {
     }
 
     fn check(&self, snapshot: &Snapshot) {
-        match snapshot.authenticate(self.bearer.as_bytes(), clock::now()) {
-            Err(Rejected::Expired) => self.end(AccessEnded::Expired),
-            Err(_) => self.end(AccessEnded::Revoked),
-            Ok(principal) => {
+        match self.judge(snapshot) {
+            Err(why) => self.end(why),
+            Ok(until) => {
                 // The earliest, because snapshots may be checked out of order.
                 let mut expires_at = self.expires_at();
-                *expires_at = principal.expires_at.min(*expires_at);
-                drop(expires_at);
-                // By id: an Llm that was made again under the name is another one.
-                let may_run =
-                    |llm: &Id| snapshot.authorize::<Run>(&principal, Kind::Llm, llm.as_str()).is_ok();
-                // INVARIANT 7: the fallback in its own right.
-                if !may_run(&self.llm) || !self.fallback().as_ref().is_none_or(may_run) {
-                    self.end(AccessEnded::Revoked);
-                }
+                *expires_at = until.min(*expires_at);
             }
+        }
+    }
+
+    /// Until when it may go on by this snapshot.
+    fn judge(&self, snapshot: &Snapshot) -> Result<Timestamp, AccessEnded> {
+        let principal = match snapshot.authenticate(self.bearer.as_bytes(), clock::now()) {
+            Err(Rejected::Expired) => return Err(AccessEnded::Expired),
+            Err(_) => return Err(AccessEnded::Revoked),
+            Ok(principal) => principal,
+        };
+        // By id: an Llm that was made again under the name is another one.
+        let may_run = |llm: &Id| snapshot.authorize::<Run>(&principal, Kind::Llm, llm.as_str()).is_ok();
+        // INVARIANT 7: the fallback in its own right.
+        if may_run(&self.llm) && self.fallback().as_ref().is_none_or(may_run) {
+            Ok(principal.expires_at)
+        } else {
+            Err(AccessEnded::Revoked)
         }
     }
 

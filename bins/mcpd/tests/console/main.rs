@@ -5,6 +5,7 @@ mod browser;
 mod doors;
 mod llm;
 mod llms;
+mod people;
 mod playground;
 mod secrets;
 mod sessions;

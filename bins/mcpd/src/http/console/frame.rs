@@ -16,11 +16,31 @@ pub enum Section {
     Secrets,
     /// The caller's own tokens.
     Tokens,
+    /// Who may use which Llm.
+    Access,
+    /// Users, service accounts and groups.
+    People,
+    /// Usage and cost.
+    Usage,
+    /// The failover ledger.
+    Failovers,
+    /// The audit.
+    Audit,
 }
 
 impl Section {
     /// In the order of the navigation.
-    pub const ALL: [Self; 4] = [Self::Llms, Self::Playground, Self::Secrets, Self::Tokens];
+    pub const ALL: [Self; 9] = [
+        Self::Llms,
+        Self::Playground,
+        Self::Access,
+        Self::People,
+        Self::Usage,
+        Self::Failovers,
+        Self::Audit,
+        Self::Secrets,
+        Self::Tokens,
+    ];
 
     /// Its name.
     pub const fn label(self) -> &'static str {
@@ -29,6 +49,11 @@ impl Section {
             Self::Playground => "Playground",
             Self::Secrets => "Secrets",
             Self::Tokens => "Your tokens",
+            Self::Access => "Access",
+            Self::People => "People",
+            Self::Usage => "Usage",
+            Self::Failovers => "Failovers",
+            Self::Audit => "Audit",
         }
     }
 
@@ -39,6 +64,11 @@ impl Section {
             Self::Playground => "/console/playground",
             Self::Secrets => "/console/secrets",
             Self::Tokens => "/console/tokens",
+            Self::Access => "/console/access",
+            Self::People => "/console/people",
+            Self::Usage => "/console/usage",
+            Self::Failovers => "/console/failovers",
+            Self::Audit => "/console/audit",
         }
     }
 }

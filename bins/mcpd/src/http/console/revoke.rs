@@ -1,0 +1,258 @@
+//! Ends access: shows first what goes with it, then does it. What is shown comes from a dry run of the very change; the change is
+//! committed only while the binding or group is as it was shown.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use askama::Template;
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Redirect, Response},
+};
+use mcpctl_access::{Reason, Stored};
+use mcpctl_api::{Document, Kind, Name, Revision, Spec, Verb, spec::Subject};
+use serde::Deserialize;
+
+use super::{
+    super::{
+        error::HttpError,
+        query::{self, Query},
+        rights,
+        viewed::viewed,
+    },
+    fields::{address, given},
+    form::Form,
+    frame::{Frame, Section},
+    links, page,
+    visit::Visit,
+};
+use crate::{
+    app::App,
+    caller::Caller,
+    commit::{WriteOptions, commit},
+    consequences::Consequences,
+    writes::Intent,
+};
+
+/// The page.
+const PATH: &str = "/console/access/revoke";
+/// Llms that the page names of each account; it counts the others.
+const SHOWN_LLMS: usize = 20;
+
+/// What is revoked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeQuery {
+    binding: Name,
+    #[serde(default, deserialize_with = "given")]
+    subject: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    group: Option<Name>,
+    #[serde(default)]
+    way: Option<Way>,
+}
+
+/// How it is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Way {
+    /// The account leaves the group by which it has the binding.
+    Member,
+    /// The binding no longer names the account.
+    Subject,
+    /// The binding is deleted.
+    Binding,
+}
+
+impl Way {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Subject => "subject",
+            Self::Binding => "binding",
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "revoke.html")]
+struct RevokePage {
+    frame: Frame,
+    revocation: Revocation,
+    others: Vec<(String, String)>,
+    consequences: Consequences,
+    back: String,
+}
+
+/// A change that revokes, as of the snapshot of its caller.
+struct Revocation {
+    way: Way,
+    binding: Name,
+    account: Option<Subject>,
+    group: Option<Name>,
+    /// What is changed or deleted.
+    changed: Arc<Stored>,
+}
+
+impl Revocation {
+    /// Reads which one is meant, for a caller who may view accounts and their rights.
+    async fn find(app: &App, caller: &Caller, query: &RevokeQuery) -> Result<Self, HttpError> {
+        rights::may_view_rights(caller)?;
+        let binding = viewed(app, caller, Kind::RoleBinding, query.binding.as_str()).await?;
+        let account = query.subject.as_deref().map(query::account).transpose()?;
+        let way = query.way.unwrap_or(match (&account, &query.group) {
+            (Some(_), Some(_)) => Way::Member,
+            (Some(_), None) => Way::Subject,
+            (None, _) => Way::Binding,
+        });
+        let changed = match (way, &query.group) {
+            (Way::Member, Some(group)) => viewed(app, caller, Kind::Group, group.as_str()).await?,
+            (Way::Member, None) => return Err(HttpError::invalid("group", "a group is missing")),
+            _ => Arc::clone(&binding),
+        };
+        if way != Way::Binding && account.is_none() {
+            return Err(HttpError::invalid("subject", "an account is missing"));
+        }
+        Ok(Self { way, binding: binding.name().clone(), account, group: query.group.clone(), changed })
+    }
+
+    /// The change, if what it is about still has this revision.
+    fn intent(&self, expected: Revision) -> Result<Intent, HttpError> {
+        let (kind, target) = (self.changed.kind(), self.changed.id().to_string());
+        let delete = Intent::Delete { kind, target: target.clone(), expected: Some(expected) };
+        let mut document: Document = self.changed.resource.to_document();
+        let left = match (&mut document.spec, &self.account) {
+            (_, _) if self.way == Way::Binding => return Ok(delete),
+            (Spec::RoleBinding(binding), Some(account)) => without(&mut binding.subjects, account),
+            (Spec::Group(group), Some(account)) => without(&mut group.members, account),
+            _ => None,
+        };
+        match left {
+            None => Err(HttpError::invalid("subject", self.not_named()).hint(
+                "a claim of its sign-in may make it a member: take it out of the group at the OpenID provider, or delete the binding",
+            )),
+            // A binding has at least one subject.
+            Some(0) if kind == Kind::RoleBinding => Ok(delete),
+            Some(_) => Ok(Intent::Replace { target, write: document.into(), expected: Some(expected) }),
+        }
+    }
+
+    fn not_named(&self) -> String {
+        let account = self.account.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{} `{}` does not name {account}", self.changed.kind(), self.changed.name())
+    }
+
+    fn title(&self, way: Way) -> String {
+        let account = self.account.as_ref().map(|account| account.name.to_string()).unwrap_or_default();
+        match (way, &self.group) {
+            (Way::Member, Some(group)) => format!("Take {account} out of the group {group}"),
+            (Way::Subject, _) => format!("Take {account} out of the binding {}", self.binding),
+            _ => format!("Delete the binding {}", self.binding),
+        }
+    }
+
+    fn fields(&self, way: Way) -> [(&'static str, Option<String>); 4] {
+        [
+            ("binding", Some(self.binding.to_string())),
+            ("subject", self.account.as_ref().map(Subject::path)),
+            ("group", self.group.as_ref().map(ToString::to_string)),
+            ("way", Some(way.as_str().to_owned())),
+        ]
+    }
+
+    /// What the form of its page repeats.
+    fn own_fields(&self) -> [(&'static str, Option<String>); 4] {
+        self.fields(self.way)
+    }
+
+    /// The other ways to revoke, each with its page.
+    fn others(&self) -> Vec<(String, String)> {
+        let member = self.group.is_some() && self.account.is_some();
+        let ways =
+            [(Way::Member, member), (Way::Subject, self.account.is_some() && !member), (Way::Binding, true)];
+        let others = ways.into_iter().filter(|(way, is_there)| *is_there && *way != self.way);
+        let page = |(way, _)| (self.title(way), address(PATH, &self.fields(way)));
+        others.map(page).collect()
+    }
+}
+
+/// Takes an account out of a list; returns how many are left, or `None` where it is not in it.
+fn without(list: &mut Vec<Subject>, account: &Subject) -> Option<usize> {
+    let before = list.len();
+    list.retain(|listed| listed != account);
+    (list.len() < before).then_some(list.len())
+}
+
+/// Shows what a revocation does.
+pub async fn page(
+    State(app): State<Arc<App>>,
+    visit: Visit,
+    caller: Caller,
+    query: Query<RevokeQuery>,
+) -> Result<Response, HttpError> {
+    let revocation = Revocation::find(&app, &caller, &query.0).await?;
+    let intent = revocation.intent(revocation.changed.resource.revision)?;
+    let options = WriteOptions { dry_run: true, skip_check: true };
+    let plan =
+        Box::pin(commit(&app, caller.clone(), vec![intent], options)).await.map_err(|error| error.cause)?;
+    let page = RevokePage {
+        frame: Frame::new(&visit, Some(Section::Access), revocation.title(revocation.way)),
+        others: revocation.others(),
+        consequences: Consequences::of(&app, &caller, &plan),
+        back: revocation.account.as_ref().map_or_else(|| "/console/access".to_owned(), links::person),
+        revocation,
+    };
+    page::show(StatusCode::OK, &page)
+}
+
+/// The form that confirms it: what the address of its page has, and what was shown.
+#[derive(Deserialize)]
+pub struct RevokeForm {
+    binding: Name,
+    #[serde(default, deserialize_with = "given")]
+    subject: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    group: Option<Name>,
+    way: Way,
+    expected: u64,
+}
+
+/// Revokes.
+pub async fn revoke(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Form(form): Form<RevokeForm>,
+) -> Result<Response, HttpError> {
+    let RevokeForm { binding, subject, group, way, expected } = form;
+    let query = RevokeQuery { binding, subject, group, way: Some(way) };
+    let revocation = Revocation::find(&app, &caller, &query).await?;
+    let intent = revocation.intent(Revision(expected))?;
+    let options = WriteOptions { skip_check: true, ..WriteOptions::default() };
+    Box::pin(commit(&app, caller, vec![intent], options)).await.map_err(|error| error.cause)?;
+    let next = revocation.account.as_ref().map_or_else(|| "/console/access".to_owned(), links::person);
+    Ok(Redirect::to(&format!("{next}?revoked=true")).into_response())
+}
+
+impl RevokePage {
+    /// Names of a list, and how many more there are.
+    fn names<'a>(names: impl Iterator<Item = &'a Name> + Clone) -> String {
+        let shown: Vec<&str> = names.clone().take(SHOWN_LLMS).map(Name::as_str).collect();
+        match names.count().saturating_sub(SHOWN_LLMS) {
+            0 => shown.join(", "),
+            more => format!("{} and {more} more", shown.join(", ")),
+        }
+    }
+
+    fn kept(kept: &[(Name, Reason)]) -> Vec<(String, String)> {
+        let mut by_binding: BTreeMap<String, Vec<&Name>> = BTreeMap::new();
+        for (llm, reason) in kept {
+            let via =
+                reason.via_group.as_ref().map(|group| format!(", by group {group}")).unwrap_or_default();
+            by_binding
+                .entry(format!("{} (role {}{via})", reason.binding, reason.role))
+                .or_default()
+                .push(llm);
+        }
+        by_binding.into_iter().map(|(binding, llms)| (binding, Self::names(llms.into_iter()))).collect()
+    }
+}

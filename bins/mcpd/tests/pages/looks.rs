@@ -1,0 +1,105 @@
+//! Looks at every page, in light, dark and narrow. A page that is not in the table below fails the test.
+
+use std::collections::BTreeSet;
+
+use mcpctl_browser::Browser;
+
+use crate::world::World;
+
+/// Every page: its route, the name of its screenshots, an address, and a text that it shows.
+const PAGES: [(&str, &str, &str, &str); 16] = [
+    ("/console/sign-in", "sign-in", "/console/sign-in", "Sign in to mcpd"),
+    ("/console/llms", "llms", "/console/llms", "claude"),
+    ("/console/llms/{name}", "llm", "/console/llms/gpt", "Where requests go"),
+    ("/console/playground", "playground", "/console/playground?llm=gpt", "Maximum of tokens"),
+    ("/console/secrets", "secrets", "/console/secrets", "Values can be written"),
+    ("/console/secrets/{name}", "secret", "/console/secrets/openai", "Write a value"),
+    ("/console/tokens", "tokens", "/console/tokens", "Make the token"),
+    ("/console/tokens/{name}", "token", "/console/tokens/admin-laptop", "New secret"),
+    ("/console/access", "access", "/console/access", "embeddings-of-a-long-name"),
+    ("/console/access/why", "why", "/console/access/why?subject=alice&llm=gpt", "devs-use-gpt"),
+    ("/console/access/revoke", "revoke", "/console/access/revoke?binding=devs-use-gpt", "What runs now"),
+    ("/console/people", "people", "/console/people", "Bob <b>of</b> the \"tests\""),
+    ("/console/people/{kind}/{name}", "person", "/console/people/users/alice", "alice-llm-user"),
+    ("/console/usage", "usage", "/console/usage", "Cost, US dollars"),
+    ("/console/failovers", "failovers", "/console/failovers", "local provider `desk`"),
+    ("/console/audit", "audit", "/console/audit", "mcpd itself"),
+];
+/// Routes that are no pages: they lead to others, or are what pages load.
+const NO_PAGES: [&str; 8] = [
+    "/console",
+    "/console/",
+    "/console/assets/{file}",
+    "/console/sign-out",
+    "/console/llms/{name}/test",
+    "/console/playground/infer",
+    "/console/tokens/{name}/rotate",
+    "/console/tokens/{name}/revoke",
+];
+
+#[tokio::test]
+async fn every_page_is_clean_in_light_dark_and_narrow() {
+    let world = World::with_records().await;
+    let browser = world.administrator().await;
+    for (_, name, address, text) in PAGES {
+        browser.open(&world.at(address)).await;
+        browser.shows(text).await;
+        browser.inspect(name).await;
+    }
+}
+
+/// More of what a page can show.
+#[tokio::test]
+async fn further_views_of_pages_are_clean() {
+    let world = World::with_records().await;
+    let browser = world.administrator().await;
+    for (name, address, text) in [
+        ("people-groups", "/console/people?kind=groups", "who writes programs"),
+        ("group", "/console/people/groups/devs", "What the group gives"),
+        ("usage-by-user", "/console/usage?by=user&show=tokens", "User alice"),
+        ("access-filtered", "/console/access?account=bo&granted=true", "bob"),
+        (
+            "revoke-subject",
+            "/console/access/revoke?binding=alice-llm-user&subject=alice",
+            "May no longer run",
+        ),
+        ("audit-denied", "/console/audit?decision=denied&subject=nobody", "No row matches"),
+    ] {
+        browser.open(&world.at(address)).await;
+        browser.shows(text).await;
+        browser.inspect(name).await;
+    }
+    world.sign_in(&browser, &world.bob).await;
+    for (name, address, text) in [
+        ("access-of-own", "/console/access", "What you may use"),
+        ("person-own", "/console/people/users/bob", "Tokens and sessions"),
+        ("usage-own", "/console/usage", "None in this time"),
+    ] {
+        browser.open(&world.at(address)).await;
+        browser.shows(text).await;
+        browser.inspect(name).await;
+    }
+    refused(&browser, &world, "/console/people/users/alice", "forbidden-page").await;
+}
+
+/// Chromium itself notes that the page came with an error.
+async fn refused(browser: &Browser, world: &World, address: &str, name: &str) {
+    browser.open(&world.at(address)).await;
+    browser.shows("Not allowed").await;
+    let complaints = browser.complaints().await;
+    assert!(complaints.iter().all(|line| line.contains("status of 403")), "{complaints:#?}");
+    browser.inspect(name).await;
+}
+
+/// From the source, because a route that no test knows is what is looked for.
+#[test]
+fn every_page_has_its_screenshots() {
+    let source = include_str!("../../src/http/console.rs");
+    let served: BTreeSet<&str> =
+        source.split('"').skip(1).step_by(2).filter(|text| text.starts_with("/console")).collect();
+    let looked_at = PAGES.iter().map(|page| page.0).chain(NO_PAGES).collect();
+    assert_eq!(
+        served, looked_at,
+        "add a page to PAGES, with an address at which the world has something to show"
+    );
+}
