@@ -16,14 +16,17 @@ mod files;
 mod get;
 mod group;
 mod help;
+mod label;
 mod llm;
 mod local;
 mod login;
 mod passwd;
 mod patch;
+mod replace;
 mod resources;
 mod retry;
 mod rotate;
+mod selection;
 mod set;
 mod targets;
 mod time;
@@ -31,11 +34,13 @@ mod token;
 mod top;
 mod usage;
 mod version;
+mod wait;
 mod watch;
 mod writing;
 
 use clap::{Parser, Subcommand};
 
+use self::label::Texts;
 use crate::{Outcome, context::Global};
 
 /// Central rules for language models, and local models that replace central ones while mcpd allows it
@@ -74,8 +79,16 @@ enum Command {
     Edit(edit::Args),
     /// Change fields of a resource
     Patch(patch::Args),
+    /// Put documents in the place of resources, all or none
+    Replace(replace::Args),
+    /// Set or remove labels, by which resources are selected
+    Label(label::Args),
+    /// Set or remove annotations, texts about resources
+    Annotate(label::Args),
     /// Remove resources
     Delete(delete::Args),
+    /// Wait until a resource is there, gone, or as it should be
+    Wait(wait::Args),
     /// Add members to a group, or remove some
     Group(group::Args),
     /// Set one value of a secret
@@ -146,7 +159,11 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Apply(args) => apply::run(&global, &args).await,
         Command::Edit(args) => edit::run(&global, &args).await,
         Command::Patch(args) => patch::run(&global, &args).await,
+        Command::Replace(args) => replace::run(&global, &args).await,
+        Command::Label(args) => label::run(&global, &args, Texts::Labels).await,
+        Command::Annotate(args) => label::run(&global, &args, Texts::Annotations).await,
         Command::Delete(args) => delete::run(&global, &args).await,
+        Command::Wait(args) => Box::pin(wait::run(&global, &args)).await,
         Command::Group(args) => group::run(&global, args).await,
         Command::Set(args) => set::run(&global, args).await,
         Command::Rotate(args) => rotate::run(&global, args).await,

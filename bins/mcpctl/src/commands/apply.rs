@@ -1,18 +1,21 @@
 //! `mcpctl apply`, `mcpctl diff`.
 
+mod prune;
+
 use std::process::ExitCode;
 
 use mcpctl_api::{
     Document, Spec,
-    question::{ApplyOutcome, ApplyReport},
+    question::{ApplyOutcome, ApplyReport, Removal},
     spec::{ExternalLink, NewPassword, SecretValue},
 };
 use mcpctl_client::{Batch, Client};
 
+use self::prune::PruneArgs;
 use super::{
     files::{self, FileArgs, FromFile},
     targets::LabelSelector,
-    writing::WriteArgs,
+    writing::{DryRun, WriteArgs},
 };
 use crate::{
     Outcome,
@@ -32,6 +35,8 @@ pub struct Args {
     /// Only those of the files with these labels
     #[arg(long, short = 'l', value_name = "SELECTOR")]
     selector: Option<String>,
+    #[command(flatten)]
+    prune: PruneArgs,
     /// Do not ask providers whether they accept new keys
     #[arg(long)]
     skip_check: bool,
@@ -49,42 +54,68 @@ pub struct DiffArgs {
     selector: Option<String>,
 }
 
-/// The documents of the files that can be written and are selected.
-async fn read(files: &FileArgs, selector: Option<&str>) -> Result<Vec<FromFile>, Failure> {
-    let selector = LabelSelector::parse(selector)?;
+/// The documents of the files.
+async fn read(files: &FileArgs) -> Result<Vec<FromFile>, Failure> {
     let found = files.read().await?;
     found.iter().try_for_each(|found| found.name().map(drop))?;
-    Ok(files::writable(found, selector.as_ref().map(|selector| &selector.parsed)))
+    Ok(found)
 }
 
-async fn send(client: &Client, found: &[FromFile], shows_resources: bool) -> Result<ApplyReport, Failure> {
+/// The documents that can be written and are selected.
+fn writable(found: Vec<FromFile>, selector: Option<&LabelSelector>) -> Vec<FromFile> {
+    files::writable(found, selector.map(|selector| &selector.parsed))
+}
+
+async fn send(
+    client: &Client,
+    found: &[FromFile],
+    delete: &[Removal],
+    shows_resources: bool,
+) -> Result<ApplyReport, Failure> {
     let documents: Vec<_> = found.iter().map(|found| &found.document).collect();
-    let batch = Batch { documents: &documents, delete: &[], shows_resources };
-    let report = client.apply_batch(&batch).await.map_err(|error| files::place(error, found))?;
-    output::warnings(&report.warnings);
-    Ok(report)
+    let batch = Batch { documents: &documents, delete, shows_resources };
+    client.apply_batch(&batch).await.map_err(|error| files::place(error, found))
 }
 
-/// Makes or changes all, or none.
+/// Makes or changes all, and removes what is pruned; or does none of it.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
-    let found = read(&args.files, args.selector.as_deref()).await?;
+    let selector = LabelSelector::parse(args.selector.as_deref())?;
+    let prune = args.prune.check(selector.as_ref())?;
+    let found = read(&args.files).await?;
+    let named = prune::names(&found);
+    let found = writable(found, selector.as_ref());
     let mut report = args.write.report();
     if args.write.is_client_side() {
         found.iter().try_for_each(|found| report.add_unsent(&found.document, "checked"))?;
         return report.finish();
     }
-    if found.is_empty() {
+    let client = args.write.client(global.client()?.skipping_check(args.skip_check));
+    let pruned = match prune {
+        Some(prune) => prune.find(&client, &named).await?,
+        None => Vec::new(),
+    };
+    if found.is_empty() && pruned.is_empty() {
         note!("nothing to apply");
         return Ok(ExitCode::SUCCESS);
     }
-    let client = args.write.client(global.client()?.skipping_check(args.skip_check));
-    for applied in send(&client, &found, args.write.shows_resources()).await?.results {
+    let delete: Vec<Removal> = pruned.iter().map(prune::removal).collect();
+    if !pruned.is_empty() && args.write.dry_run == DryRun::None {
+        let judged = client.clone().as_dry_run(true);
+        let along = send(&judged, &found, &delete, false).await?.warnings;
+        args.prune.agree(&pruned, &along)?;
+    }
+    let applied = send(&client, &found, &delete, args.write.shows_resources()).await?;
+    output::warnings(&applied.warnings);
+    for applied in applied.results {
         let word = match applied.outcome {
             ApplyOutcome::Created => "created",
             ApplyOutcome::Configured => "configured",
             ApplyOutcome::Unchanged => "unchanged",
         };
         report.add(applied.kind, &applied.name, applied.resource.as_ref(), word)?;
+    }
+    for resource in &pruned {
+        report.line(resource.kind(), resource.name.as_str(), "pruned")?;
     }
     report.finish()
 }
@@ -93,12 +124,14 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
 ///
 /// The server decides whether something would change, because only the server knows secret values; they are never shown.
 pub async fn diff(global: &Global, args: &DiffArgs) -> Outcome {
-    let found = read(&args.files, args.selector.as_deref()).await?;
+    let selector = LabelSelector::parse(args.selector.as_deref())?;
+    let found = writable(read(&args.files).await?, selector.as_ref());
     if found.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     let client = global.client()?;
-    let report = send(&client.clone().as_dry_run(true), &found, false).await?;
+    let report = send(&client.clone().as_dry_run(true), &found, &[], false).await?;
+    output::warnings(&report.warnings);
     let mut differs = false;
     for (FromFile { document, .. }, applied) in found.iter().zip(report.results) {
         let before = match applied.outcome {

@@ -2,13 +2,12 @@
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
-use mcpctl_access::builtin;
-use mcpctl_api::{Kind, Name, question::Removal};
+use mcpctl_api::{Kind, question::Removal};
 use mcpctl_client::{Batch, Client, ClientError};
 
 use super::{
     files, retry,
-    targets::{LabelSelector, Targets},
+    selection::SelectionArgs,
     writing::{DryRun, WriteArgs},
 };
 use crate::{
@@ -37,12 +36,8 @@ pub struct Args {
     /// Read directories below the directories too
     #[arg(long, short = 'R', requires = "files")]
     recursive: bool,
-    /// Remove those of the kind with these labels, e.g. 'team=a,tier notin (dev),!old'
-    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "files")]
-    selector: Option<String>,
-    /// Remove all of the kind
-    #[arg(long, conflicts_with_all = ["files", "selector"])]
-    all: bool,
+    #[command(flatten)]
+    selection: SelectionArgs,
     /// What does not exist is no error
     #[arg(long)]
     ignore_not_found: bool,
@@ -101,46 +96,15 @@ const DELETED: &str = "deleted";
 
 /// The resources that are named or selected.
 async fn targets(global: &Global, args: &Args) -> Result<Vec<(Kind, String)>, Failure> {
-    if let Some(selector) = LabelSelector::parse(args.selector.as_deref())? {
-        return selected(global, &args.what, Some(&selector)).await;
-    }
-    if args.all {
-        return selected(global, &args.what, None).await;
-    }
     if args.files.is_empty() {
-        return match Targets::parse(&args.what)? {
-            Targets::These(targets) => Ok(targets),
-            Targets::All(kind) => Err(Failure::usage(format!("which of the {}?", kind.plural()))
-                .hint("name one, select some with -l, or all with --all")),
-        };
+        return args.selection.targets(|| global.client(), &args.what).await;
+    }
+    if args.selection.selects() {
+        return Err(Failure::usage("either files or a selector, not both"));
     }
     // In reverse order, so that a resource is removed before those that it refers to.
     let found = files::read(&args.files, args.recursive).await?;
     found.iter().rev().map(|found| Ok((found.document.kind(), found.name()?.to_string()))).collect()
-}
-
-/// All resources of a kind, or those with some labels. Built-in roles stay.
-async fn selected(
-    global: &Global,
-    what: &[String],
-    selector: Option<&LabelSelector>,
-) -> Result<Vec<(Kind, String)>, Failure> {
-    let Targets::All(kind) = Targets::parse(what)? else {
-        return Err(Failure::usage("either names or a selector, not both"));
-    };
-    // An empty selector is most often an empty variable.
-    if selector.is_some_and(|selector| selector.parsed.is_empty()) {
-        return Err(Failure::usage(format!("an empty selector means all {}", kind.plural()))
-            .hint("name the labels, e.g. -l team=a, or select all with --all"));
-    }
-    let list = global.client()?.list(kind, selector.map(|selector| selector.text.as_str())).await?;
-    let is_removable = |name: &Name| kind != Kind::Role || !builtin::is_builtin(name.as_str());
-    let names = list.items.into_iter().map(|item| item.name).filter(is_removable);
-    let targets: Vec<_> = names.map(|name| (kind, name.to_string())).collect();
-    if targets.is_empty() {
-        note!("nothing found");
-    }
-    Ok(targets)
 }
 
 /// Lists what goes and what goes with it, and asks, where that is hard to undo.
@@ -155,7 +119,7 @@ async fn agreed(client: &Client, targets: &[(Kind, String)], args: &Args) -> Res
     let batch = Batch { documents: &[], delete: &delete, shows_resources: false };
     // What cannot be removed is reported by the removal itself.
     let along = judged.apply_batch(&batch).await.map(|report| report.warnings).unwrap_or_default();
-    let is_many = targets.len() > 1 && (args.all || args.selector.is_some());
+    let is_many = targets.len() > 1 && args.selection.selects();
     if along.is_empty() && !is_many && !targets.iter().any(|(kind, _)| is_irreplaceable(*kind)) {
         return Ok(true);
     }

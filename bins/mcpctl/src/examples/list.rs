@@ -110,6 +110,7 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("a person", "mcpctl create user carol --display-name 'Carol Jones'"),
             ("what files describe", "mcpctl create -f new.yaml"),
+            ("a document to begin with", "mcpctl create group crew --dry-run=client -o yaml > crew.yaml"),
         ],
     ),
     (
@@ -187,6 +188,10 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
             ("all documents of a file, or none", "mcpctl apply -f llms.yaml"),
             ("what it would do", "mcpctl apply -f llms.yaml --dry-run"),
             ("from standard input", "mcpctl apply -f - < llms.yaml"),
+            (
+                "those with a label, and remove what has it and is in no file",
+                "mcpctl apply -R -f crew -l team=blue --prune -y",
+            ),
         ],
     ),
     ("edit", &[("in $VISUAL, $EDITOR or vi", "mcpctl edit llm gpt")]),
@@ -195,6 +200,41 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("change a field", "mcpctl patch llm gpt -p '{model: gpt-5.2}'"),
             ("remove one", "mcpctl patch llm gpt -p '{description: null}'"),
+            (
+                "change one item of a list (RFC 6902)",
+                "mcpctl patch group team --type json -p '[{op: remove, path: /members/0}]' --dry-run",
+            ),
+        ],
+    ),
+    (
+        "replace",
+        &[
+            ("only what exists", "mcpctl replace -f world.yaml"),
+            ("delete it and make it anew", "mcpctl replace -f new.yaml --force"),
+        ],
+    ),
+    (
+        "label",
+        &[
+            ("set one", "mcpctl label llm gpt claude tier=gold"),
+            ("change and remove", "mcpctl label user alice team=blue old- --overwrite"),
+            ("of all that are selected", "mcpctl label llms -l team=red region=eu"),
+            ("show them", "mcpctl label llm gpt --list"),
+        ],
+    ),
+    (
+        "annotate",
+        &[
+            ("a text for people", "mcpctl annotate llm gpt example.com/ticket='OPS-1: the new contract'"),
+            ("remove it", "mcpctl annotate llm gpt example.com/ticket-"),
+        ],
+    ),
+    (
+        "wait",
+        &[
+            ("until mcpd would send it a request", "mcpctl wait llm gpt --for=condition=ready"),
+            ("until a field has a value", "mcpctl wait llm gpt --for=jsonpath={.type}=openai --timeout=10s"),
+            ("until it is gone", "mcpctl wait user carol --for=delete --timeout=1m"),
         ],
     ),
     (
@@ -202,7 +242,8 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("revoke", "mcpctl delete rolebinding alice-uses-llms"),
             ("what would go with it", "mcpctl delete user bob --dry-run"),
-            ("what files describe", "mcpctl delete -f llms.yaml"),
+            ("what files describe", "mcpctl delete -f llms.yaml --ignore-not-found"),
+            ("all with a label, without a question", "mcpctl delete users -l team=none -y"),
         ],
     ),
     ("group", &[("add a member", "mcpctl group add team bob")]),

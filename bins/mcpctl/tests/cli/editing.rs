@@ -134,3 +134,70 @@ async fn inv_11_detached_credential_is_reported() {
     let key = admin.run(&["get", "llm/claude", "-o", "jsonpath={.apiKey.key}"]).await.succeeded();
     assert_eq!(key, "\n", "the credential is still attached");
 }
+
+#[tokio::test]
+async fn refused_and_overtaken_texts_are_opened_again() {
+    let mcpd = Mcpd::start().await;
+    let mut shell = with_llm(&mcpd).await;
+    let model =
+        async |shell: &Shell| shell.run(&["get", "llm/claude", "-o", "jsonpath={.model}"]).await.succeeded();
+    // The first text is wrong, the second one is right.
+    let script = "cp \"$1\" seen.$(ls seen.* 2>/dev/null | wc -l)\n\
+                  if grep -q modle \"$1\"; then sed -i 's/modle: after/model: after/' \"$1\"; \
+                  else sed -i 's/model: before/modle: after/' \"$1\"; fi";
+    set_editor(&mut shell, script);
+    assert_eq!(shell.run(&["edit", "llm", "claude"]).await.succeeded(), "llms/claude edited\n");
+    let seen = std::fs::read_to_string(shell.path("seen.1")).unwrap();
+    let first = seen.lines().next().unwrap();
+    let line = seen.lines().position(|line| line.starts_with("modle")).unwrap() + 1;
+    assert!(first.starts_with(&format!("#! not stored: {line}:1: unknown field `modle`")), "{seen}");
+    assert!(seen.contains("#! hint: did you mean `model`?\n"), "{seen}");
+    assert_eq!(model(&shell).await, "after\n");
+
+    // Another writer is first; the text is stored once the lines about that are removed.
+    let mcpctl = program("mcpctl").display().to_string();
+    let script = format!(
+        "if grep -q 'changed meanwhile' \"$1\"; then cp \"$1\" conflict; sed -i '/^#!/d' \"$1\"; \
+         else sed -i 's/model: after/model: mine/' \"$1\"; \
+         {mcpctl} patch llm claude -p 'description: theirs' >&2; fi"
+    );
+    set_editor(&mut shell, &script);
+    assert_eq!(shell.run(&["edit", "llm", "claude"]).await.succeeded(), "llms/claude edited\n");
+    let conflict = std::fs::read_to_string(shell.path("conflict")).unwrap();
+    assert!(
+        conflict.contains("#!   + description: theirs\n") && conflict.contains("\nmodel: mine\n"),
+        "{conflict}"
+    );
+    assert_eq!(model(&shell).await, "mine\n");
+
+    // What no other text would change ends the edit.
+    let token = mcpd.user("viewer", None).await;
+    shell
+        .run(&["create", "role", "sees", "--verb", "view", "--kind", "llms", "--name", "*"])
+        .await
+        .succeeded();
+    shell.run(&["create", "rolebinding", "sees", "--role", "sees", "--user", "viewer"]).await.succeeded();
+    shell.env.extend([("MCPCTL_SERVER", mcpd.url().to_owned()), ("MCPCTL_TOKEN", token)]);
+    set_editor(&mut shell, "sed -i 's/model: mine/model: theirs/' \"$1\"");
+    let error = shell.run(&["edit", "llm", "claude"]).await.failed(1);
+    assert!(kept(&error).1.contains("model: theirs") && error.contains("may not edit"), "{error}");
+}
+
+#[tokio::test]
+async fn editor_that_cannot_run_is_named() {
+    let mcpd = Mcpd::start().await;
+    let mut shell = with_llm(&mcpd).await;
+    for (editor, expected) in [
+        (
+            "no-such-editor --wait",
+            "error: the editor `no-such-editor --wait` cannot be run\nhint: set EDITOR",
+        ),
+        ("/usr/bin/vi", "error: the editor `/usr/bin/vi` needs a terminal, and there is none\nhint: "),
+        ("nano -w", "error: the editor `nano -w` needs a terminal"),
+        ("", "error: the editor `vi` needs a terminal"),
+    ] {
+        shell.env.push(("EDITOR", editor.to_owned()));
+        let error = shell.run(&["edit", "llm", "claude"]).await.failed(1);
+        assert!(error.contains(expected), "{error}");
+    }
+}

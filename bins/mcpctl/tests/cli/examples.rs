@@ -69,6 +69,8 @@ impl World {
         shell.file("world.yaml", &format!("{people}{}{}", llm("gpt"), llm("claude")));
         shell.file("llms.yaml", &format!("{}{}", llm("file-gpt"), llm("file-claude")));
         shell.file("new.yaml", "kind: Group\nname: from-a-file\n");
+        std::fs::create_dir_all(shell.path("crew/below")).unwrap();
+        shell.file("crew/below/new.yaml", "kind: Group\nname: from-a-directory\nlabels: {team: blue}\n");
         shell.file("key.txt", "a-key\n");
         shell.file("password.txt", "a password of some length\n");
         shell.file("question.txt", "What is a lease?\n");

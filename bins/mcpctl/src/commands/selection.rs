@@ -1,0 +1,59 @@
+//! The resources that a changing command is for: named, or selected of a kind by labels or all of them.
+
+use mcpctl_access::builtin;
+use mcpctl_api::{Kind, Name};
+use mcpctl_client::Client;
+
+use super::targets::{LabelSelector, Targets};
+use crate::failure::Failure;
+
+/// The arguments that name or select resources.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SelectionArgs {
+    /// Those of the kind with these labels, e.g. 'team=a,tier notin (dev),!old'
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// All of the kind
+    #[arg(long, conflicts_with = "selector")]
+    all: bool,
+}
+
+impl SelectionArgs {
+    /// Whether resources are selected, and not named.
+    pub fn selects(&self) -> bool {
+        self.all || self.selector.is_some()
+    }
+
+    /// The resources, in order of their names where they are selected. Built-in roles cannot be changed, so they are not selected.
+    pub async fn targets(
+        &self,
+        client: impl FnOnce() -> Result<Client, Failure>,
+        words: &[String],
+    ) -> Result<Vec<(Kind, String)>, Failure> {
+        let selector = LabelSelector::parse(self.selector.as_deref())?;
+        let kind = match Targets::parse(words)? {
+            Targets::These(_) if self.selects() => {
+                return Err(Failure::usage("either names or a selector, not both"));
+            }
+            Targets::These(targets) => return Ok(targets),
+            Targets::All(kind) if !self.selects() => {
+                return Err(Failure::usage(format!("which of the {}?", kind.plural()))
+                    .hint("name one, select some with -l, or all with --all"));
+            }
+            Targets::All(kind) => kind,
+        };
+        // An empty selector is most often an empty variable.
+        if selector.as_ref().is_some_and(|selector| selector.parsed.is_empty()) {
+            return Err(Failure::usage(format!("an empty selector means all {}", kind.plural()))
+                .hint("name the labels, e.g. -l team=a, or select all with --all"));
+        }
+        let list = client()?.list(kind, selector.as_ref().map(|selector| selector.text.as_str())).await?;
+        let is_changeable = |name: &Name| kind != Kind::Role || !builtin::is_builtin(name.as_str());
+        let names = list.items.into_iter().map(|item| item.name).filter(is_changeable);
+        let targets: Vec<_> = names.map(|name| (kind, name.to_string())).collect();
+        if targets.is_empty() {
+            note!("nothing found");
+        }
+        Ok(targets)
+    }
+}
