@@ -1,22 +1,29 @@
 //! The known word that a mistyped one was meant to be.
 
-/// Likeness from 0 to 1 from which a word is suggested.
-const ALIKE: f64 = 0.6;
+/// How much alike two words are at least, from 0 to 1; clap takes the same for options.
+const MIN_LIKENESS: f64 = 0.7;
 /// Longer words are not compared: the work grows with the product of the lengths.
 const MAX_BYTES: usize = 128;
 
-/// The most similar of the known words, where one is similar enough. Two letters that changed places count as one error, and case
-/// does not count.
+/// The most similar of the known words, where one is similar enough. Case does not count, and two letters that changed places are one
+/// error.
 pub fn most_similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > MAX_BYTES {
         return None;
     }
     let word = word.to_lowercase();
-    let likeness = |other: &str| strsim::normalized_damerau_levenshtein(&word, &other.to_lowercase());
+    let likeness = |other: &str| {
+        let other = other.to_lowercase();
+        // The first finds letters in another order, the second words that go on.
+        let likeness =
+            strsim::normalized_damerau_levenshtein(&word, &other).max(strsim::jaro(&word, &other) - 0.1);
+        // One slip in a word of three letters is a third of it.
+        let one_slip = word.len() > 2 && strsim::damerau_levenshtein(&word, &other) == 1;
+        if one_slip { likeness.max(MIN_LIKENESS) } else { likeness }
+    };
     let compared = known.into_iter().filter(|other| other.len() <= MAX_BYTES);
-    let (best, alike) =
-        compared.map(|other| (other, likeness(other))).max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    (alike >= ALIKE).then_some(best)
+    let best = compared.map(|other| (likeness(other), other)).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    best.filter(|(likeness, _)| *likeness >= MIN_LIKENESS).map(|(_, other)| other)
 }
 
 #[cfg(test)]
@@ -35,6 +42,17 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(most_similar(word, fields), meant, "{word}");
+        }
+        let kinds = ["llms", "secrets", "users", "groups", "rolebindings"];
+        for (word, meant) in [
+            ("lmls", Some("llms")),
+            ("LLM", Some("llms")),
+            ("usres", Some("users")),
+            ("rolebinding", Some("rolebindings")),
+            ("pods", None),
+            ("x", None),
+        ] {
+            assert_eq!(most_similar(word, kinds), meant, "{word}");
         }
         let names = ["gpt", "claude", "qwen-coder"];
         for (word, meant) in [("gtp", "gpt"), ("cluade", "claude"), ("qwen_coder", "qwen-coder")] {

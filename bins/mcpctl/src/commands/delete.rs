@@ -15,6 +15,7 @@ use crate::{
     context::Global,
     failure::Failure,
     output::{self, terminal},
+    suggest,
 };
 
 /// Resources that are looked at before the question.
@@ -77,7 +78,9 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
                 report.line(*kind, name, DELETED)?;
             }
             Err(error) if args.ignore_not_found && retry::is_missing(&error) => {}
-            Err(error @ ClientError::Refused { .. }) => failures.push(error.into()),
+            Err(error @ ClientError::Refused { .. }) => {
+                failures.push(suggest::not_found(&client, *kind, name, error).await);
+            }
             // Nothing more can be done.
             Err(error) => {
                 failures.push(error.into());

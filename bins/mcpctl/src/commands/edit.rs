@@ -19,6 +19,7 @@ use crate::{
         self,
         diff::{Line, lines},
     },
+    suggest,
 };
 
 /// Begins each line that is put above the document and removed again.
@@ -59,7 +60,10 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     let (kind, name) = Targets::one(&args.what)?;
     let editor = Editor::find()?;
     let client = global.client()?.skipping_check(args.skip_check);
-    let resource = client.get(kind, &name).await?;
+    let resource = match client.get(kind, &name).await {
+        Ok(resource) => resource,
+        Err(error) => return Err(suggest::not_found(&client, kind, &name, error).await),
+    };
     // Private from the start, and removed at the end unless what was written is not stored.
     let file = tempfile::Builder::new().prefix("mcpctl-edit-").suffix(".yaml").tempfile()?;
     let path = file.path().to_owned();

@@ -7,7 +7,7 @@ use mcpctl_api::{Document, Kind, yaml};
 use serde_json::{Map, Value};
 
 use super::{files, retry, targets::Targets, writing::WriteArgs};
-use crate::{Outcome, context::Global, failure::Failure};
+use crate::{Outcome, context::Global, failure::Failure, suggest};
 
 /// What to change.
 #[derive(clap::Args)]
@@ -51,7 +51,10 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
             let patched = patch.apply(serde_json::to_value(&resource)?)?;
             return args.write.print_unsent(&document(kind, &patched)?, "patched");
         }
-        Patch::Merge(patch) => client.patch(kind, &name, patch, None).await?,
+        Patch::Merge(patch) => match client.patch(kind, &name, patch, None).await {
+            Ok(changed) => changed,
+            Err(error) => return Err(suggest::not_found(&client, kind, &name, error).await),
+        },
         Patch::Json(_) => {
             retry::until_first(format!("{}/{name}", kind.plural()), async || {
                 let resource = client.get(kind, &name).await?;

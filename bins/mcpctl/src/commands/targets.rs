@@ -3,10 +3,11 @@
 use mcpctl_api::{
     Id, Kind, Name,
     selector::{Selector, SelectorError},
+    similar::most_similar,
     spec::{Subject, SubjectKind},
 };
 
-use crate::{failure::Failure, suggest};
+use crate::failure::Failure;
 
 /// The named resources.
 #[derive(Debug, PartialEq, Eq)]
@@ -189,7 +190,7 @@ fn known_kind(text: &str) -> Result<Kind, Failure> {
         }
         Err(_) => {
             let words = Kind::RESOURCES.iter().flat_map(|kind| [kind.plural(), kind.singular()]);
-            let closest = suggest::closest(text, words).and_then(|word| word.parse::<Kind>().ok());
+            let closest = most_similar(text, words).and_then(|word| word.parse::<Kind>().ok());
             let hint = match closest {
                 Some(kind) => {
                     format!("did you mean `{}`? `mcpctl api-resources` lists the kinds", kind.plural())

@@ -11,7 +11,7 @@ use mcpctl_api::{
 use mcpctl_client::{Client, ClientError};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{retry, selection::SelectionArgs};
+use super::{retry, selection::SelectionArgs, watch::may_return};
 use crate::{Outcome, context::Global, failure::Failure, output::jsonpath::JsonPath};
 
 /// How often what no watch reports is read.
@@ -37,7 +37,7 @@ pub struct Args {
 }
 
 /// `--for`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 enum Condition {
     Create,
     Delete,
@@ -58,7 +58,7 @@ impl FromStr for Condition {
             "condition=available" => return Ok(Self::Available),
             _ => {}
         }
-        let Some(field) = text.strip_prefix("jsonpath=") else {
+        let Some(field) = text.strip_prefix("jsonpath=").filter(|field| !field.is_empty()) else {
             return Err(
                 "write create, delete, jsonpath={.path}=value, condition=ready or condition=available"
                     .to_owned(),
@@ -124,7 +124,7 @@ impl Waiting<'_> {
             let watch = self.client.watch(&[self.kind], None::<Revision>).await;
             let mut changes = match watch {
                 Ok(response) => response.bytes_stream(),
-                Err(error) if is_passing(&error) => {
+                Err(error) if may_return(&error) => {
                     sleep(RECONNECT_INTERVAL).await;
                     continue;
                 }
@@ -206,7 +206,7 @@ enum Fault {
 
 impl From<ClientError> for Fault {
     fn from(error: ClientError) -> Self {
-        if is_passing(&error) { Self::Passing } else { Self::Lasting(error.into()) }
+        if may_return(&error) { Self::Passing } else { Self::Lasting(error.into()) }
     }
 }
 
@@ -225,35 +225,23 @@ impl From<Fault> for Failure {
     }
 }
 
-/// Whether an error may be gone soon: no connection, or mcpd takes no more at the moment.
-fn is_passing(error: &ClientError) -> bool {
-    match error {
-        ClientError::Unreachable { .. } | ClientError::Unreadable { .. } => true,
-        other => other.status().is_some_and(|status| status.is_server_error() || status.as_u16() == 429),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn conditions_are_read_as_in_kubectl() {
-        for (text, expected) in [
-            ("create", Condition::Create),
-            ("delete", Condition::Delete),
-            ("condition=ready", Condition::Ready),
-            (
-                "jsonpath={.model}=gpt-5",
-                Condition::Field("{.model}".parse().unwrap(), Some("gpt-5".to_owned())),
-            ),
-            ("jsonpath={.model}", Condition::Field("{.model}".parse().unwrap(), None)),
-        ] {
-            assert_eq!(text.parse(), Ok(expected), "{text}");
+        let read = |text: &str| text.parse::<Condition>().unwrap();
+        assert!(matches!(read("create"), Condition::Create));
+        assert!(matches!(read("delete"), Condition::Delete));
+        assert!(matches!(read("condition=ready"), Condition::Ready));
+        let json = serde_json::json!({"model": "gpt-5"});
+        for (text, expected) in [("jsonpath={.model}=gpt-5=", Some("gpt-5=")), ("jsonpath={.model}", None)] {
+            let Condition::Field(path, value) = read(text) else { panic!("{text}") };
+            assert_eq!((path.render(&json).as_str(), value.as_deref()), ("gpt-5", expected));
         }
         for wrong in ["", "ready", "condition=up", "jsonpath=", "jsonpath={.model"] {
-            let read = wrong.parse::<Condition>();
-            assert!(read.is_err() || wrong == "jsonpath=", "{wrong}: {read:?}");
+            assert!(wrong.parse::<Condition>().is_err(), "{wrong}");
         }
     }
 }

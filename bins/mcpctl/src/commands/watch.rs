@@ -199,7 +199,7 @@ impl Watch<'_> {
 
 /// Whether mcpd may answer later. Of a program that ends, whose connection is still open, the user cannot be found out; nothing was
 /// sent to it.
-fn may_return(error: &ClientError) -> bool {
+pub(super) fn may_return(error: &ClientError) -> bool {
     let ends = matches!(
         error,
         ClientError::Foreign { peer: ForeignPeer::Unknown(_) | ForeignPeer::NotAccepted, .. }

@@ -85,6 +85,12 @@ async fn what_get_prints_of_everything_changes_nothing_when_it_is_applied() {
         let diff = shell.run_with(&["diff", "-f", "-"], &everything).await;
         assert_eq!((diff.code, diff.stdout.as_str()), (0, ""), "{}", diff.stderr);
     }
+    let everything = shell.run(&["get", "all", "-o", "yaml"]).await.succeeded();
+    let applied = shell.run_with(&["apply", "-f", "-"], &everything).await.succeeded();
+    assert!(
+        applied.lines().count() > 12 && applied.lines().all(|line| line.ends_with(" unchanged")),
+        "{applied}"
+    );
     assert_eq!(revision().await, before);
     // A built-in role is what it is.
     let role = shell.run(&["get", "role", "llm-user", "-o", "yaml"]).await.succeeded();
