@@ -61,16 +61,29 @@ impl From<SignOnDenial> for SignOnError {
 /// # Errors
 /// When the sign-in is denied, which is recorded, or the store fails.
 pub async fn with_code(app: &App, network: Network, login: &CodeLogin) -> Result<IssuedToken, SignOnError> {
-    let provider = app.sign_on.provider(&login.issuer).map_err(SignOnDenial::from)?;
-    app.logins.admit(Attempt::Code, Counted::Network(network)).await?;
     let code = AuthorizationCode {
         code: login.code.expose(),
         verifier: login.verifier.expose(),
         redirect_uri: &redirect_uri(login.redirect_port),
         nonce: &login.nonce,
     };
+    with_authorization(app, network, &login.issuer, &code).await
+}
+
+/// Signs in with a code of the provider of this name, which was sent to this redirect.
+///
+/// # Errors
+/// When the sign-in is denied, which is recorded, or the store fails.
+pub async fn with_authorization(
+    app: &App,
+    network: Network,
+    provider: &str,
+    code: &AuthorizationCode<'_>,
+) -> Result<IssuedToken, SignOnError> {
+    let provider = app.sign_on.provider(provider).map_err(SignOnDenial::from)?;
+    app.logins.admit(Attempt::Code, Counted::Network(network)).await?;
     let exchanged = asked(app, provider, Attempt::Code, network, async {
-        provider.issuer.exchange_code(&provider.client, &code).await
+        provider.issuer.exchange_code(&provider.client, code).await
     });
     finish(app, provider, Attempt::Code, network, exchanged.await?).await
 }

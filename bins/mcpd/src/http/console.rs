@@ -21,6 +21,7 @@ mod people;
 mod person;
 mod playground;
 mod plot;
+mod provider_sign_in;
 mod return_path;
 mod revoke;
 mod secrets;
@@ -46,6 +47,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/console/", get(async || Redirect::to("/console/llms"))),
         ("/console/assets/{file}", get(assets::asset)),
         ("/console/sign-in", get(sign_in::page).post(sign_in::sign_in)),
+        ("/console/sign-in/with/{provider}", get(provider_sign_in::begin)),
+        ("/console/sign-in/return", get(provider_sign_in::come_back)),
         ("/console/sign-out", post(sign_in::sign_out)),
         ("/console/llms", get(llms::page)),
         ("/console/llms/{name}", get(llm::page)),

@@ -9,7 +9,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 67] = [
+pub(super) const ROUTES: [&str; 69] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
@@ -57,6 +57,8 @@ pub(super) const ROUTES: [&str; 67] = [
     "/console/",
     "/console/assets/{file}",
     "/console/sign-in",
+    "/console/sign-in/with/{provider}",
+    "/console/sign-in/return",
     "/console/sign-out",
     "/console/llms",
     "/console/llms/{name}",

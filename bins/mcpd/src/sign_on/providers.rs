@@ -86,6 +86,11 @@ impl SignOn {
         futures::future::join_all(self.providers.iter().map(Provider::method)).await
     }
 
+    /// The names of all.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.providers.iter().map(|provider| &provider.config.name)
+    }
+
     /// The provider of this name.
     ///
     /// # Errors

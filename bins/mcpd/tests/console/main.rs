@@ -7,6 +7,7 @@ mod llm;
 mod llms;
 mod people;
 mod playground;
+mod providers;
 mod secrets;
 mod sessions;
 mod tokens;

@@ -26,11 +26,13 @@ const PAGES: [(&str, &str, &str, &str); 16] = [
     ("/console/audit", "audit", "/console/audit", "mcpd itself"),
 ];
 /// Routes that are no pages: they lead to others, or are what pages load.
-const NO_PAGES: [&str; 8] = [
+const NO_PAGES: [&str; 10] = [
     "/console",
     "/console/",
     "/console/assets/{file}",
     "/console/sign-out",
+    "/console/sign-in/with/{provider}",
+    "/console/sign-in/return",
     "/console/llms/{name}/test",
     "/console/playground/infer",
     "/console/tokens/{name}/rotate",

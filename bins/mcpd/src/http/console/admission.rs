@@ -26,10 +26,10 @@ use super::{
 };
 use crate::{app::App, caller::Caller};
 
-/// Pages that are shown to anyone.
-const PUBLIC: [&str; 1] = ["/console/sign-in"];
-/// Below it are the files that pages load.
-const ASSETS: &str = "/console/assets/";
+/// The page that is shown to anyone.
+const SIGN_IN: &str = "/console/sign-in";
+/// Below them are the ways to and from providers, and the files that pages load.
+const PUBLIC: [&str; 2] = ["/console/sign-in/", "/console/assets/"];
 
 /// Nothing is loaded, sent or framed but from and by mcpd itself; neither scripts nor styles are written into a page.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -95,7 +95,7 @@ async fn admitted(
     guard.check_console(request)?;
     authentication::no_credential_in_address(request)?;
     let path = request.uri().path();
-    if PUBLIC.contains(&path) || path.starts_with(ASSETS) {
+    if path == SIGN_IN || PUBLIC.iter().any(|public| path.starts_with(public)) {
         return Ok(());
     }
     let signed_out = || HttpError::unauthenticated("you are not signed in").hint("sign in, then try again");

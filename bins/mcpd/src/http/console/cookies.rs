@@ -11,6 +11,8 @@ pub enum Cookie {
     Session,
     /// Binds the forms of a browser that is not signed in.
     Visitor,
+    /// Binds a sign-in at a provider to the browser that began it.
+    SignIn,
 }
 
 impl Cookie {
@@ -18,6 +20,7 @@ impl Cookie {
         let purpose = match self {
             Self::Session => "session",
             Self::Visitor => "visitor",
+            Self::SignIn => "sign-in",
         };
         match host.and_then(Authority::port_u16) {
             Some(port) => format!("__Host-mcpd-{purpose}-{port}"),

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Redirect, Response},
 };
-use mcpctl_api::{ErrorKind, error::ErrorBody, question::IssuedToken, spec::SecretValue};
+use mcpctl_api::{ErrorKind, Name, error::ErrorBody, question::IssuedToken, spec::SecretValue};
 use mcpctl_secret::token::{self, Prefix};
 use mcpctl_server::Peer;
 use serde::Deserialize;
@@ -45,18 +45,24 @@ struct SignInPage<'a> {
     return_to: &'a str,
     is_private: bool,
     signed_out: bool,
+    providers: Vec<&'a Name>,
     user: &'a str,
     error: Option<&'a ErrorBody>,
 }
 
 /// Shows the forms of the sign-in.
-pub async fn page(visit: Visit, query: Query<SignInQuery>) -> Result<Response, HttpError> {
+pub async fn page(
+    State(app): State<Arc<App>>,
+    visit: Visit,
+    query: Query<SignInQuery>,
+) -> Result<Response, HttpError> {
     let SignInQuery { return_to, signed_out } = query.0;
     let page = SignInPage {
         frame: Frame::new(&visit, None, "Sign in"),
         return_to: return_to.as_str(),
         is_private: visit.is_private,
         signed_out,
+        providers: app.sign_on.names().collect(),
         user: "",
         error: None,
     };
@@ -93,6 +99,7 @@ pub async fn sign_in(
                 return_to: form.return_to.as_str(),
                 is_private: true,
                 signed_out: false,
+                providers: app.sign_on.names().collect(),
                 user: form.user.as_deref().unwrap_or_default(),
                 error: Some(error.body()),
             };
@@ -128,7 +135,7 @@ async fn begin(
 }
 
 /// The way to the page that was asked for, with the cookie of the new session.
-fn signed_in(visit: &Visit, session: &IssuedToken, return_to: &ReturnPath) -> Response {
+pub(super) fn signed_in(visit: &Visit, session: &IssuedToken, return_to: &ReturnPath) -> Response {
     let mut response = Redirect::to(return_to.as_str()).into_response();
     let cookie = Cookie::Session.set(visit.host.as_ref(), session.token.expose(), Some(session.expires_at));
     set_cookie(&mut response, cookie);
@@ -137,13 +144,15 @@ fn signed_in(visit: &Visit, session: &IssuedToken, return_to: &ReturnPath) -> Re
     response
 }
 
-fn set_cookie(response: &mut Response, cookie: Option<HeaderValue>) {
+/// Sets or removes a cookie.
+pub(super) fn set_cookie(response: &mut Response, cookie: Option<HeaderValue>) {
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
 }
 
-fn not_private() -> HttpError {
+/// What a sign-in is answered with where it could be read.
+pub(super) fn not_private() -> HttpError {
     HttpError::new(
         StatusCode::FORBIDDEN,
         ErrorKind::PermissionError,
