@@ -22,6 +22,8 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
+/// Where llama-server and the model are.
+const FETCHED: [&str; 2] = ["MCPCTL_LLAMA_SERVER", "MCPCTL_GGUF"];
 /// The programs are built, and the model is fetched.
 const CARGO: &str = r#"#!/bin/sh
 set -eu
@@ -59,6 +61,12 @@ pub struct Terminal {
 
 impl Terminal {
     pub async fn open() -> Self {
+        for name in FETCHED {
+            assert!(
+                std::env::var_os(name).is_some(),
+                "{name} is not set: `cargo xtask test` fetches what it names"
+            );
+        }
         let root = tempfile::Builder::new().prefix("tutorial-").tempdir().unwrap();
         let [mcpd, agent, provider] = [(); 3].map(|()| free_port());
         let bin = root.path().join("bin");
@@ -77,7 +85,7 @@ impl Terminal {
         command.args(["--noprofile", "--norc"]).current_dir(&home).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         for (name, _) in std::env::vars() {
-            let is_fetched = ["MCPCTL_LLAMA_SERVER", "MCPCTL_GGUF"].contains(&name.as_str());
+            let is_fetched = FETCHED.contains(&name.as_str());
             let prefixes = ["XDG_", "MCP", "OTEL_", "OPENAI_", "ANTHROPIC_"];
             if prefixes.iter().any(|prefix| name.starts_with(prefix)) && !is_fetched {
                 command.env_remove(name);
