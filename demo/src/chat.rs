@@ -27,7 +27,7 @@ pub(crate) enum Reply {
 pub(crate) async fn ask(printer: &Printer, client: &Client, status: &Client) -> Result<Reply> {
     let messages = vec![json!({"role": "user", "content": QUESTION})];
     // Small models sometimes do not find an end.
-    let chat = ChatRequest { model: LLM.to_owned(), messages, max_tokens: Some(60) };
+    let chat = ChatRequest { model: LLM.to_owned(), messages, max_tokens: Some(60), temperature: None };
     let answer = client.chat(&chat);
     tokio::pin!(answer);
     let mut shown = String::new();
@@ -61,7 +61,7 @@ pub(crate) async fn ask(printer: &Printer, client: &Client, status: &Client) -> 
                 printer.piece(&piece);
                 text.push_str(&piece);
             }
-            Delta::Usage(_) => {}
+            Delta::Reasoning(_) | Delta::Finished(_) | Delta::Usage(_) => {}
             Delta::Broken(broken) => {
                 printer.line_end();
                 let (code, message) = ("broken_stream".to_owned(), broken.message);

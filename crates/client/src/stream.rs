@@ -1,5 +1,7 @@
 //! A streamed chat response, parsed event by event.
 
+use std::collections::VecDeque;
+
 use futures::{StreamExt as _, stream::BoxStream};
 use mcpctl_api::header;
 use mcpctl_dialect::{EventMeaning, EventReader, Operation, lenient, sse::Decoder, usage::Usage};
@@ -26,6 +28,10 @@ pub struct ServedBy {
 pub enum Delta {
     /// Text of the answer.
     Text(String),
+    /// Text of what the model thinks before it answers.
+    Reasoning(String),
+    /// Why the answer ends, e.g. `stop` or `length`.
+    Finished(String),
     /// Token usage; comes last, if at all.
     Usage(Usage),
     /// The stream broke off.
@@ -49,6 +55,8 @@ pub struct ChatStream {
     decoder: Option<Decoder>,
     events: EventReader,
     finished: bool,
+    /// Read already, and not returned.
+    pending: VecDeque<Delta>,
 }
 
 /// Maximum length of an event, in bytes.
@@ -63,12 +71,16 @@ impl ChatStream {
             decoder: Some(Decoder::new(MAX_EVENT_BYTES)),
             events: EventReader::new(Operation::Chat),
             finished: false,
+            pending: VecDeque::new(),
         }
     }
 
     /// The next part; `None` after the last one.
     pub async fn next(&mut self) -> Option<Delta> {
         loop {
+            if let Some(delta) = self.pending.pop_front() {
+                return Some(delta);
+            }
             let decoder = self.decoder.as_mut()?;
             match decoder.next_frame() {
                 Ok(Some(frame)) => {
@@ -95,12 +107,8 @@ impl ChatStream {
                         | EventMeaning::UsageOnly
                         | EventMeaning::Foreign => {}
                     }
-                    if let Some(text) = frame.data.as_deref().and_then(text_of) {
-                        return Some(Delta::Text(text));
-                    }
-                    if let Some(usage) = event.usage {
-                        return Some(Delta::Usage(usage));
-                    }
+                    self.pending.extend(frame.data.as_deref().into_iter().flat_map(parts));
+                    self.pending.extend(event.usage.map(Delta::Usage));
                 }
                 Ok(None) => match self.bytes.next().await {
                     Some(Ok(bytes)) => decoder.push(&bytes),
@@ -132,8 +140,38 @@ fn served_by(headers: &HeaderMap) -> ServedBy {
     }
 }
 
-fn text_of(data: &[u8]) -> Option<String> {
-    let event = lenient::value(data)?;
-    let text = event.pointer("/choices/0/delta/content")?.as_str()?;
-    (!text.is_empty()).then(|| text.to_owned())
+/// The parts of an event of a chat, in the order in which they belong. Reasoning has the name that DeepSeek and llama.cpp gave it, or
+/// OpenRouter's; mcpd writes the first for providers of Anthropic's API.
+fn parts(data: &[u8]) -> Vec<Delta> {
+    let Some(event) = lenient::value(data) else { return Vec::new() };
+    let text = |path: &str| {
+        let text = event.pointer(path).and_then(|text| text.as_str());
+        text.filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let reasoning = text("/choices/0/delta/reasoning_content").or_else(|| text("/choices/0/delta/reasoning"));
+    let parts = [
+        reasoning.map(Delta::Reasoning),
+        text("/choices/0/delta/content").map(Delta::Text),
+        text("/choices/0/finish_reason").map(Delta::Finished),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_has_reasoning_text_and_end() {
+        let read = |choice: &str| parts(format!(r#"{{"choices": [{choice}]}}"#).as_bytes());
+        let thought = || Delta::Reasoning("hm".to_owned());
+        assert_eq!(read(r#"{"delta": {"reasoning_content": "hm"}}"#), [thought()]);
+        assert_eq!(
+            read(r#"{"delta": {"content": "yes", "reasoning": "hm"}}"#),
+            [thought(), Delta::Text("yes".to_owned())]
+        );
+        let end = Delta::Finished("length".to_owned());
+        assert_eq!(read(r#"{"delta": {"content": ""}, "finish_reason": "length"}"#), [end]);
+        assert_eq!(read(r#"{"delta": {"content": null}, "finish_reason": null}"#), []);
+    }
 }

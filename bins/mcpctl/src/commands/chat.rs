@@ -71,7 +71,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Some(llm) => llm,
         None => only_llm(&through.client, "mcpctl chat").await?,
     };
-    let mut chat = ChatRequest { model: llm, messages: Vec::new(), max_tokens: None };
+    let mut chat = ChatRequest { model: llm, messages: Vec::new(), max_tokens: None, temperature: None };
     match prompt {
         Some(prompt) => ask(&through, &mut chat, &prompt).await?,
         None => converse(&through, &mut chat).await?,
@@ -280,7 +280,7 @@ async fn exchange(
                 out.flush()?;
                 text.push_str(&piece);
             }
-            Delta::Usage(_) => {}
+            Delta::Reasoning(_) | Delta::Finished(_) | Delta::Usage(_) => {}
             Delta::Broken(broken) if text.is_empty() => {
                 let failure = Failure::new(broken.message);
                 return Err(match next_step(broken.code.as_deref(), &chat.model) {

@@ -39,6 +39,9 @@ pub struct ChatRequest {
     /// Maximum number of tokens of the answer; the model's own limit by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
+    /// How much chance has to do with the answer; the model's own default by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
 }
 
 /// How long a test of an Llm may take: mcpd ends it after 45 s.

@@ -10,8 +10,9 @@ async fn ask(server: &ModelServer) -> Result<(ServedBy, Vec<Delta>), ClientError
     let address = server.base_url().trim_end_matches("/v1").parse().unwrap();
     let client = Client::new(address, bearer, &ClientOptions::default()).unwrap();
     let messages = vec![json!({"role": "user", "content": "Hi"})];
-    let mut stream =
-        client.chat(&ChatRequest { model: "claude".to_owned(), messages, max_tokens: None }).await?;
+    let mut stream = client
+        .chat(&ChatRequest { model: "claude".to_owned(), messages, max_tokens: None, temperature: None })
+        .await?;
     let mut deltas = Vec::new();
     while let Some(delta) = stream.next().await {
         deltas.push(delta);
