@@ -27,6 +27,7 @@ pub mod csv;
 pub mod diff;
 pub mod finding;
 pub mod jsonpath;
+pub mod markdown;
 pub mod number;
 pub mod resources;
 pub mod screen;

@@ -240,15 +240,12 @@ async fn wrong_method(route: Option<MatchedPath>, address: Uri) -> HttpError {
     {
         return HttpError::no_route(address.path());
     }
-    let refused = |message: String| {
-        let status = StatusCode::METHOD_NOT_ALLOWED;
-        HttpError::new(status, ErrorKind::InvalidRequestError, "method_not_allowed", message)
-    };
-    if console::admission::is_of_console(route) {
-        return refused("this address of the console answers a form, and is no page".to_owned())
-            .hint("use the links and forms of the console");
-    }
-    refused(format!("this address takes {}", methods(route)))
+    HttpError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::InvalidRequestError,
+        "method_not_allowed",
+        format!("this address takes {}", methods(route)),
+    )
 }
 
 /// What a route takes.

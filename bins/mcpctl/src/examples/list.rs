@@ -308,8 +308,10 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
         "chat",
         &[
             ("a conversation", "mcpctl chat gpt"),
-            ("one question", "mcpctl chat gpt -p 'What is a lease?'"),
-            ("a file as the question", "mcpctl chat gpt -p - < question.txt"),
+            ("one question", "mcpctl chat gpt 'What is a lease?'"),
+            ("about what is piped in", "cat question.txt | mcpctl chat gpt 'Sum up'"),
+            ("about files", "mcpctl chat gpt 'What is in it?' -f question.txt -f llms.yaml"),
+            ("for a script: who answered, tokens, times", "mcpctl chat gpt -p 'What is a lease?' -o json"),
         ],
     ),
     (

@@ -41,6 +41,10 @@ pub enum Tone {
     Hint,
     /// What the lines below are about.
     Title,
+    /// Not what it looks at first: it must not be overlooked.
+    Marked,
+    /// Beside the matter.
+    Quiet,
 }
 
 impl Tone {
@@ -57,6 +61,8 @@ impl Tone {
             Self::Error => text.red().bold().to_string(),
             Self::Hint => text.cyan().to_string(),
             Self::Title => text.bold().to_string(),
+            Self::Marked => text.yellow().bold().to_string(),
+            Self::Quiet => text.dimmed().to_string(),
         }
     }
 }
@@ -109,6 +115,11 @@ pub fn paragraph(tone: Tone, head: &str, text: &str) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// A text of another party as a terminal with colours shows it beside the matter.
+pub fn dimmed(text: &str) -> String {
+    visible::escape(text).dimmed().to_string()
 }
 
 /// Asks for a secret on the terminal, without an echo; a new one twice.

@@ -105,7 +105,7 @@ async fn errors_are_pages_with_the_next_step() {
         .has("<span>admin</span>");
     browser.get("/console/llms?x=%3Cb%3E").await.is(StatusCode::BAD_REQUEST).has("unknown field");
     let page = browser.send(Method::GET, "/console/sign-out", &[], None).await;
-    page.is(StatusCode::METHOD_NOT_ALLOWED).has("answers a form, and is no page");
+    page.is(StatusCode::METHOD_NOT_ALLOWED);
     let large = "x".repeat(300 << 10);
     let page = browser.post("/console/llms", "/console/sign-out", &[("x", &large)]).await;
     page.is(StatusCode::PAYLOAD_TOO_LARGE);

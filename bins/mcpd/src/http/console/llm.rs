@@ -17,7 +17,7 @@ use mcpctl_api::{
     limit_status::LimitCount,
     llm_test::{LlmTest, StepState},
     question::Grantee,
-    spec::{LlmSpec, MidStream, Subject},
+    spec::{LlmSpec, MidStream},
     usage::{UsageItem, UsagePage},
 };
 use serde::Deserialize;
@@ -26,7 +26,6 @@ use super::{
     super::{error::HttpError, limits, rights, status, usage, viewed::viewed},
     form::Form,
     frame::{Frame, Section},
-    links,
     llms::state_class,
     page,
     visit::Visit,
@@ -105,11 +104,6 @@ impl LlmPage {
             MidStream::Restart => "a fallback answers anew, and goes on where it equals what was delivered",
             MidStream::Continue => "a fallback continues it",
         }
-    }
-
-    /// The page about why an account may use it.
-    fn why(&self, account: &Subject) -> String {
-        links::why(account, self.stored.name())
     }
 
     /// What answered the requests of a row of usage.

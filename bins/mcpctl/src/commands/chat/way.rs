@@ -1,0 +1,110 @@
+//! The way to the model: through the agent where it runs and forwards to the chosen server, else straight to mcpd.
+
+use mcpctl_client::{
+    Client,
+    config::same_server,
+    expiry::{self, ExpiryWarning},
+};
+use url::Url;
+
+use super::Args;
+use crate::{
+    agent,
+    context::{Global, Identity},
+    failure::Failure,
+    output::Tone,
+};
+
+/// The way to the model.
+pub struct Through {
+    /// Of the agent, or of mcpd.
+    pub client: Client,
+    /// The agent, where the way leads through it, as this machine's user.
+    pub agent: Option<Client>,
+    /// The mcpd that decides.
+    pub server: Url,
+    /// A warning that the bearer ends soon.
+    pub expiry: Option<ExpiryWarning>,
+}
+
+/// The way through the agent where it runs and forwards to the chosen server; else straight to mcpd.
+pub async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
+    let identity = global.identity();
+    let agent = if args.direct { None } else { Some(agent::find().await) };
+    let agent = match agent {
+        Some(Ok(agent)) => agent,
+        Some(Err(failure)) if args.local => return Err(failure),
+        Some(Err(_)) | None => return straight(identity?),
+    };
+    match identity {
+        Ok(identity) => {
+            let theirs = &agent.status.server;
+            if !same_server(theirs, &identity.server) {
+                let message = format!("mcplocal speaks for {theirs}, not for {}", identity.server);
+                if args.local {
+                    return Err(Failure::new(message).hint("choose the context of its server with --context"));
+                }
+                note!("note: {message}, so this goes straight there");
+                return straight(identity);
+            }
+            // The agent uses the credential of this machine's user, so a bearer of another user does not go through it.
+            let current = global.config()?.1.current_context;
+            let same_account = identity.context.as_ref().is_some_and(|context| {
+                current.as_ref() == Some(&context.name)
+                    && agent.status.signed_in_as == Some(context.account_label())
+            });
+            if identity.bearer.is_some() && !same_account {
+                let message = "the chosen token is not the one that mcplocal acts with";
+                if args.local {
+                    return Err(Failure::new(message)
+                        .hint("unset MCPCTL_TOKEN and leave out --context, or leave out --local"));
+                }
+                note!("note: {message}, so this goes straight to mcpd");
+                return straight(identity);
+            }
+            let expiry = identity.context.as_ref().and_then(expiry::warning);
+            Ok(Through {
+                client: agent.client.clone(),
+                agent: Some(agent.client),
+                server: agent.status.server,
+                expiry,
+            })
+        }
+        // Without a chosen server the agent's own is used.
+        Err(_) if global.chooses_nothing() => Ok(Through {
+            client: agent.client.clone(),
+            agent: Some(agent.client),
+            server: agent.status.server,
+            expiry: None,
+        }),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn straight(identity: Identity) -> Result<Through, Failure> {
+    let expiry = identity.context.as_ref().and_then(expiry::warning);
+    let server = identity.server.clone();
+    Ok(Through { client: identity.client()?, agent: None, server, expiry })
+}
+
+/// The Llm that the account may run, where there is only one; `command` is what takes its name.
+pub async fn only_llm(client: &Client, command: &str) -> Result<String, Failure> {
+    let models = client.models().await?;
+    let ids = models.iter().map(|model| model.id.as_str());
+    let ids: Vec<&str> = ids.filter(|id| !id.contains('/')).collect();
+    match ids.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => Err(Failure::new("there is no Llm that you may run").hint("ask an administrator for access")),
+        several => Err(Failure::usage("which Llm?").hint(format!("{command} {}", several.join(" | ")))),
+    }
+}
+
+/// Warns of an Llm that the account may not run, with those that it may; of none where they cannot be asked for.
+pub async fn check_llm(client: &Client, llm: &str) {
+    let Ok(models) = client.models().await else { return };
+    if models.iter().any(|model| model.id == llm) {
+        return;
+    }
+    let known: Vec<String> = models.into_iter().map(|model| model.id).collect();
+    note!(Tone::Warning, "warning:"; " `{llm}` is no Llm that you may run; there are: {}", known.join(", "));
+}
