@@ -78,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for program in PROGRAMS {
         check_libraries(&programs.join(program))?;
     }
+    manuals(&programs)?;
     archive(&programs, &out)?;
     packages(args.profile, &out)?;
     image::make(&programs.join("mcpd"), &out)?;
@@ -130,6 +131,29 @@ fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
+/// Where the pages and scripts are that the programs print themselves.
+const MANUALS: &str = "target/manual";
+
+/// Lets mcpctl write its man pages and the scripts by which shells complete it.
+fn manuals(programs: &Path) -> Result<()> {
+    let folder = cargo::root().join(MANUALS);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    let mcpctl = programs.join("mcpctl");
+    check(Command::new(&mcpctl).args(["man", "--dir"]).arg(folder.join("man1")))?;
+    for (shell, file, more) in [
+        ("bash", "mcpctl.bash", ""),
+        // zsh loads the file as a function at the first completion, which this one call answers.
+        ("zsh", "_mcpctl", "[ \"$funcstack[1]\" = _mcpctl ] && _clap_dynamic_completer_mcpctl \"$@\"\n"),
+        ("fish", "mcpctl.fish", ""),
+    ] {
+        let script = output(Command::new(&mcpctl).args(["completion", shell]))?;
+        fs::write(folder.join(file), format!("{script}{more}")).with_context(|| file.to_owned())?;
+    }
+    Ok(())
+}
+
 /// An archive for machines without Debian's packages.
 fn archive(programs: &Path, out: &Path) -> Result<()> {
     let name = format!("mcpctl-{}-{}-{}", version(), std::env::consts::ARCH, std::env::consts::OS);
@@ -145,6 +169,14 @@ fn archive(programs: &Path, out: &Path) -> Result<()> {
     }
     for file in ["README.md", "LICENSE", "SECURITY.md"] {
         copy(root.join(file), file)?;
+    }
+    let manuals = root.join(MANUALS);
+    for entry in fs::read_dir(manuals.join("man1")).context("man pages")? {
+        let name = entry?.file_name();
+        copy(manuals.join("man1").join(&name), &format!("share/man/man1/{}", name.to_string_lossy()))?;
+    }
+    for file in ["mcpctl.bash", "_mcpctl", "mcpctl.fish"] {
+        copy(manuals.join(file), &format!("share/completions/{file}"))?;
     }
     for unit in ["mcpd.service", "mcplocal.service", "mcpd.sysusers"] {
         copy(root.join("packaging/systemd").join(unit), &format!("systemd/{unit}"))?;

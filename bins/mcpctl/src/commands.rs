@@ -5,13 +5,14 @@ mod apply;
 mod audit;
 mod auth;
 mod chat;
-mod completion;
+pub mod completion;
 mod config;
 mod create;
 mod delete;
 mod describe;
 mod doctor;
 mod edit;
+mod explain;
 mod files;
 mod get;
 mod group;
@@ -99,6 +100,8 @@ enum Command {
     Diff(apply::DiffArgs),
     /// List the kinds of resources
     ApiResources,
+    /// Show the fields of a kind: what they hold, and what they are for
+    Explain(explain::Args),
     /// Questions about rights
     Auth(auth::Args),
     /// Show what mcpd decided, and what ran locally in its place
@@ -169,6 +172,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Rotate(args) => rotate::run(&global, args).await,
         Command::Diff(args) => apply::diff(&global, &args).await,
         Command::ApiResources => resources::run(),
+        Command::Explain(args) => explain::run(&args),
         Command::Auth(args) => auth::run(&global, args).await,
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Usage(args) => usage::run(&global, args).await,

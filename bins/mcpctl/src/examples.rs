@@ -2,8 +2,10 @@
 //! printed, so that they cost nothing at other times. A test runs each of them; its world has the resources that they name.
 
 use clap::{Command, builder::StyledStr};
+use mcpctl_api::{Kind, schema::KindSchema};
 
 use self::list::EXAMPLES;
+use crate::output;
 
 mod list;
 
@@ -36,7 +38,10 @@ fn below(mut command: Command, path: &str) -> Command {
         let path = if path.is_empty() { name.clone() } else { format!("{path} {name}") };
         command = command.mut_subcommand(name, |command| below(command, &path));
     }
-    let text = text(of(path));
+    let mut text = text(of(path));
+    if let Some(document) = path.strip_prefix("create ").and_then(|kind| document(kind.parse().ok()?)) {
+        text.push_str(&format!("\n\n{}\n{document}", title("As a document, for `apply`:")));
+    }
     let short = match text.as_str() {
         "" => MORE.to_owned(),
         text => format!("{text}\n\n{MORE}"),
@@ -46,6 +51,12 @@ fn below(mut command: Command, path: &str) -> Command {
         _ => text,
     };
     command.after_help(StyledStr::from(short)).after_long_help(StyledStr::from(long))
+}
+
+/// The example of a kind's document, from its schema, indented.
+fn document(kind: Kind) -> Option<String> {
+    let yaml = output::yaml(KindSchema::of(kind)?.example()?).ok()?;
+    Some(yaml.trim_end().lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))
 }
 
 fn text(examples: &[Example]) -> String {

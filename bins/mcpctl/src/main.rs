@@ -18,8 +18,16 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::{commands::Cli, failure::Failure};
 
+fn main() -> ExitCode {
+    // Before anything else: it works without threads.
+    if commands::completion::answered() {
+        return ExitCode::SUCCESS;
+    }
+    run()
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if usage::shows_help(&error) => {

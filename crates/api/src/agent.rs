@@ -504,7 +504,7 @@ pub struct Finding {
     /// The result.
     pub state: FindingState,
     /// The result in one line.
-    #[serde(rename = "said")]
+    #[serde(alias = "said")]
     pub message: String,
     /// The next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -583,7 +583,7 @@ mod tests {
         );
         let read: AgentStatus = serde_json::from_str(&status).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), status);
-        let findings = r#"[{"what":"disk","state":"warning","said":"1 GiB free","hint":"make room"},{"what":"gpu","state":"ok","said":"none"}]"#;
+        let findings = r#"[{"what":"disk","state":"warning","message":"1 GiB free","hint":"make room"},{"what":"gpu","state":"ok","message":"none"}]"#;
         let read: Vec<Finding> = serde_json::from_str(findings).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), findings);
     }

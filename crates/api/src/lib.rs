@@ -32,6 +32,7 @@ pub mod name;
 pub mod oidc;
 pub mod question;
 pub mod resource;
+pub mod schema;
 pub mod selector;
 pub mod signing_keys;
 pub mod similar;

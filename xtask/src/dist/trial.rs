@@ -88,6 +88,10 @@ fn try_packages(out: &Path, root: &Path) -> Result<()> {
     for program in super::PROGRAMS {
         inside(root, &format!("{program} --version"))?;
     }
+    inside(
+        root,
+        "test -s /usr/share/man/man1/mcpctl-create-token.1.gz && bash -n /usr/share/bash-completion/completions/mcpctl",
+    )?;
     inside(root, "mcpd serve --check --config /etc/mcpd/mcpd.yaml")?;
     serve_installed(root)?;
 

@@ -97,6 +97,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         // Long names wrap, and never what was decided.
         let mut table = Table::new(&["TIME", "DECISION", "PRINCIPAL", "ACTION", "RESOURCE", "REASON"])
             .unbroken(&["TIME", "DECISION", "ACTION"])
+            .subjects(&["PRINCIPAL"])
             .without_empty();
         page.items.iter().for_each(|entry| table.row(row(entry)));
         table.print()?;

@@ -43,7 +43,7 @@ pub struct Args {
 enum Question {
     /// May I do this? Exit code 0 for yes, 1 for no
     CanI {
-        /// view, run, use, create, edit, delete or grant
+        /// view, run, use, create, edit, delete, grant or capture
         #[arg(value_parser = verb, required_unless_present = "list")]
         verb: Option<Verb>,
         /// A kind, e.g. llms, with a name or id; to any at all where none is given
@@ -61,7 +61,7 @@ enum Question {
     },
     /// Who may do this?
     WhoCan {
-        /// view, run, use, create, edit, delete or grant
+        /// view, run, use, create, edit, delete, grant or capture
         #[arg(value_parser = verb)]
         verb: Verb,
         /// A kind and a name or id, e.g. llm claude
@@ -167,7 +167,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
                 }
             };
             let answer = global.client()?.who_can(verb.as_str(), kind.plural(), &name).await?;
-            let mut table = Table::new(&["SUBJECT", "ROLE", "BINDING", "VIA GROUP"]);
+            let mut table = Table::new(&["SUBJECT", "ROLE", "BINDING", "VIA GROUP"]).subjects(&["SUBJECT"]);
             for grantee in answer.subjects {
                 table.row([
                     grantee.subject.to_string(),

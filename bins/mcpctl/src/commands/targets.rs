@@ -180,7 +180,7 @@ pub fn short_name(kind: Kind) -> &'static str {
 }
 
 /// Reads a kind of resource; an unknown word gets the kind that is most like it.
-fn known_kind(text: &str) -> Result<Kind, Failure> {
+pub(super) fn known_kind(text: &str) -> Result<Kind, Failure> {
     let short = Kind::RESOURCES.into_iter().find(|kind| text.eq_ignore_ascii_case(short_name(*kind)));
     match short.map_or_else(|| text.parse::<Kind>(), Ok) {
         Ok(kind) if kind.is_resource() => Ok(kind),

@@ -133,8 +133,12 @@ impl Caller {
             return Ok(ExitCode::SUCCESS);
         }
         let header = ["NAME", "BEGINS WITH", "STATUS", "AGE", "EXPIRES", "LAST USED", "MAY ONLY"];
-        let mut table =
-            Table::new(&header).wrapping("LAST USED").without_empty().in_one_line(output == Shape::Wide);
+        let mut table = Table::new(&header)
+            .wrapping("LAST USED")
+            .unbroken(&["STATUS", "AGE", "EXPIRES", "BEGINS WITH"])
+            .where_they_fit(&["AGE", "BEGINS WITH"])
+            .without_empty()
+            .in_one_line(output == Shape::Wide);
         for token in &tokens.items {
             table.row(self.row(token));
         }

@@ -266,6 +266,14 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
         )],
     ),
     ("diff", &[("what `apply` would change", "mcpctl diff -f llms.yaml")]),
+    (
+        "explain",
+        &[
+            ("the fields of a document, with an example", "mcpctl explain llm"),
+            ("one of them, and what is below it", "mcpctl explain llm.failover"),
+            ("all names, at a glance", "mcpctl explain llm --recursive"),
+        ],
+    ),
     ("api-resources", &[("kinds and their short names", "mcpctl api-resources")]),
     ("auth", &[("may I?", "mcpctl auth can-i run llm gpt"), ("who may?", "mcpctl auth who-can run llm gpt")]),
     (

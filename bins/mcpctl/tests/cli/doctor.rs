@@ -135,5 +135,6 @@ async fn llms_that_fail_are_reported_and_none_is_asked_unless_named() {
     let other = without_agent();
     other.run_with(&["login", mcpd.url(), "--token-stdin"], &alice).await.succeeded();
     let report = other.run(&["doctor"]).await.succeeded();
-    assert!(!report.contains("llm"), "{report}");
+    assert!(report.contains("\nwarn llms: there is none that this account may view"), "{report}");
+    assert!(!report.contains("gpt"), "{report}");
 }

@@ -40,15 +40,15 @@ const CODES: &[(&str, i32)] = &[
     ("mcpctl doctor", 1),
 ];
 
-struct World {
-    mcpd: Mcpd,
-    shell: Shell,
+pub struct World {
+    pub mcpd: Mcpd,
+    pub shell: Shell,
     bin: PathBuf,
     _provider: ModelServer,
 }
 
 impl World {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
         let shell = Shell::signed_in(&mcpd).await;
         let bin = shell.path("bin");
@@ -84,7 +84,7 @@ impl World {
         world
     }
 
-    fn command(&self, line: &str) -> tokio::process::Command {
+    pub fn command(&self, line: &str) -> tokio::process::Command {
         let mut command = self.shell.command(&[]);
         let mut shell = tokio::process::Command::new("bash");
         for (name, value) in command.as_std_mut().get_envs() {
@@ -109,7 +109,7 @@ impl World {
         shell
     }
 
-    async fn run(&self, line: &str) -> (i32, String) {
+    pub async fn run(&self, line: &str) -> (i32, String) {
         let output = self.command(line).output().await.unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())

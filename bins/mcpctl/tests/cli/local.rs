@@ -172,5 +172,5 @@ async fn doctor_reports_what_is_missing_and_where_it_looked() {
     let wrong =
         findings.as_array().unwrap().iter().find(|finding| finding["what"] == "configuration").unwrap();
     assert_eq!(wrong["state"], "failed");
-    assert!(wrong["said"].as_str().unwrap().contains("mcplocal.yaml:"), "{wrong}");
+    assert!(wrong["message"].as_str().unwrap().contains("mcplocal.yaml:"), "{wrong}");
 }

@@ -4,6 +4,7 @@
 mod agent;
 mod background;
 mod client_files;
+mod completion;
 mod contexts;
 mod conversation;
 mod credentials;
@@ -11,9 +12,11 @@ mod doctor;
 mod editing;
 mod encodings;
 mod examples;
+mod explain;
 mod get;
 #[cfg(target_os = "linux")]
 mod gpu;
+mod habits;
 mod history;
 mod init;
 mod labels;

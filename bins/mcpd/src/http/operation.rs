@@ -24,7 +24,8 @@ use crate::{app::App, caller::Caller};
     components(schemas(
         mcpctl_api::spec::LlmSpec, mcpctl_api::spec::SecretSpec, mcpctl_api::spec::UserSpec,
         mcpctl_api::spec::GroupSpec, mcpctl_api::spec::ServiceAccountSpec, mcpctl_api::spec::RoleSpec,
-        mcpctl_api::spec::RoleBindingSpec, mcpctl_api::spec::TokenSpec, mcpctl_api::question::TokenRequest,
+        mcpctl_api::spec::RoleBindingSpec, mcpctl_api::spec::LimitSpec, mcpctl_api::spec::TokenSpec,
+        mcpctl_api::schema::DocumentKeys, mcpctl_api::question::TokenRequest,
         mcpctl_api::question::IssuedToken,
     )),
     modifiers(&Bearer),

@@ -57,7 +57,7 @@ async fn misspelt_llm_is_reported_with_a_similar_name() {
     let expected = format!("mcplocal.yaml:3:1: provider `desk`: {meant}\nhint: ");
     assert!(warnings.contains(&expected), "{warnings}");
     let findings: Value = serde_json::from_str(&outcome(&agent, "--doctor").0).unwrap();
-    let finding = findings.as_array().unwrap().iter().find(|finding| finding["said"] == meant).unwrap();
+    let finding = findings.as_array().unwrap().iter().find(|finding| finding["message"] == meant).unwrap();
     assert_eq!((&finding["what"], &finding["state"]), (&json!("provider desk"), &json!("warning")));
 
     // A corrected name is compared again.

@@ -34,7 +34,7 @@ async fn key_of_a_running_server_is_read_when_it_is_used() {
     desk.set_models(&["m"]);
     assert_eq!(deployment.chat_locally("desk").await.status(), StatusCode::BAD_GATEWAY);
     let finding = doctor(&deployment).await;
-    assert!(finding["said"].as_str().unwrap().ends_with(": it wants a key"), "{finding}");
+    assert!(finding["message"].as_str().unwrap().ends_with(": it wants a key"), "{finding}");
     assert!(finding["hint"].as_str().unwrap().contains("`apiKeyFile`"), "{finding}");
 
     let file = agent.state_dir().join("desk-key");
@@ -48,7 +48,7 @@ async fn key_of_a_running_server_is_read_when_it_is_used() {
         assert!(body["error"]["message"].as_str().unwrap().contains(expected), "{body}");
         let shown = agent.status().await["providers"][0]["unavailable"].clone();
         let finding = doctor(&deployment).await;
-        for (reason, hint) in [(&shown["reason"], &shown["hint"]), (&finding["said"], &finding["hint"])] {
+        for (reason, hint) in [(&shown["reason"], &shown["hint"]), (&finding["message"], &finding["hint"])] {
             assert!(reason.as_str().unwrap().contains(expected), "{reason}");
             assert!(hint.as_str().unwrap().contains(next), "{hint}");
         }
@@ -63,7 +63,7 @@ async fn key_of_a_running_server_is_read_when_it_is_used() {
     // The server was restarted with another key: the agent reads that without a reload.
     desk.require_key(SECOND);
     assert_eq!(deployment.chat_locally("desk").await.status(), StatusCode::BAD_GATEWAY);
-    assert!(doctor(&deployment).await["said"].as_str().unwrap().contains("rejects the key"));
+    assert!(doctor(&deployment).await["message"].as_str().unwrap().contains("rejects the key"));
     write(&file, SECOND, 0o600);
     deployment.overload_provider();
     assert_eq!(content(deployment.chat().await).await, "from the desk");

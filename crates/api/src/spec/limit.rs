@@ -11,6 +11,8 @@ use crate::{HumanDuration, money::Usd};
 /// The fields of a `Limit`. Every Limit that covers a request must allow it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"kind": "Limit", "name": "team-cost", "subjects": [{"kind": "Group", "name": "team"}], "per": "all",
+    "cost": {"max": "200", "period": "month"}}))]
 pub struct LimitSpec {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +52,7 @@ pub enum LimitScope {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Allowance<T> {
     /// The most, at least 1.
+    #[schema(value_type = u64)]
     pub max: T,
     /// In any stretch of this length, 1 s to 31 d.
     #[serde(default, skip_serializing_if = "Option::is_none")]

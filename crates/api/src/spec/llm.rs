@@ -18,6 +18,8 @@ use crate::{HumanDuration, Id, Name};
 /// The fields of an `Llm`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"kind": "Llm", "name": "gpt", "type": "openai", "url": "https://api.openai.com/v1", "model": "gpt-5.2",
+    "apiKey": {"secret": "openai", "key": "token"}, "failover": {"require": "run", "offlineGrace": "60s"}}))]
 pub struct LlmSpec {
     /// The API that the provider speaks.
     #[serde(rename = "type")]

@@ -10,6 +10,7 @@ use crate::{Id, Name, oidc::IssuerUrl};
 /// The fields of a `User`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schema(example = json!({"kind": "User", "name": "alice", "displayName": "Alice Jones", "email": "alice@example.com"}))]
 pub struct UserSpec {
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +108,7 @@ impl UserSpec {
 /// The fields of a `ServiceAccount`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schema(example = json!({"kind": "ServiceAccount", "name": "ci", "description": "nightly evaluation"}))]
 pub struct ServiceAccountSpec {
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +135,7 @@ impl ServiceAccountSpec {
 /// The fields of a `Group`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"kind": "Group", "name": "team", "members": [{"kind": "User", "name": "alice"}]}))]
 pub struct GroupSpec {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@ use crate::{Kind, Name, Verb};
 /// The fields of a `Role`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"kind": "Role", "name": "model-user", "rules": [{"kinds": ["llms"], "verbs": ["view", "run"], "names": ["gpt", "team-*"]}]}))]
 pub struct RoleSpec {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -342,6 +343,7 @@ impl fmt::Debug for NamePattern {
 /// The fields of a `RoleBinding`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"kind": "RoleBinding", "name": "team-uses-llms", "role": "llm-user", "subjects": [{"kind": "Group", "name": "team"}]}))]
 pub struct RoleBindingSpec {
     /// The role's name.
     #[schema(value_type = String)]

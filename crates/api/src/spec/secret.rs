@@ -13,6 +13,7 @@ use crate::credential;
 /// keys of providers, so a header must be able to carry each of them; one line end after a value is removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"kind": "Secret", "name": "openai", "data": {"token": "sk-YOUR-KEY"}, "hosts": ["api.openai.com"]}))]
 pub struct SecretSpec {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -71,6 +71,11 @@ impl Client {
         Ok(list)
     }
 
+    /// The first resources of a kind that the caller may view, at most 1000: for completion, which has no time for more.
+    pub async fn first_page(&self, kind: Kind) -> Result<List<Resource>, ClientError> {
+        self.page(kind, None, None).await
+    }
+
     async fn page(
         &self,
         kind: Kind,

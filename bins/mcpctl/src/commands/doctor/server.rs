@@ -205,7 +205,9 @@ fn installation(report: &mut Report, installed: &Installation) -> Result<(), Fai
 /// How the Llms do that the caller may view.
 fn models(report: &mut Report, statuses: &[LlmStatus]) -> Result<(), Failure> {
     if statuses.is_empty() {
-        return Ok(());
+        let text = "there is none that this account may view";
+        let hint = "an administrator makes one (`mcpctl create llm -h`), or binds the account to a role such as llm-user";
+        return report.warn("llms", text, Some(hint));
     }
     let count = |wanted: &[LlmState]| statuses.iter().filter(|llm| wanted.contains(&llm.state)).count();
     let counts = [
@@ -215,7 +217,11 @@ fn models(report: &mut Report, statuses: &[LlmStatus]) -> Result<(), Failure> {
         (count(&[LlmState::NoCredential]), "without a credential"),
     ];
     let shown = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-    report.ok("llms", shown.collect::<Vec<_>>().join(", "))?;
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match count(&[LlmState::Failing, LlmState::BreakerOpen, LlmState::NoCredential]) {
+        0 => report.ok("llms", shown)?,
+        _ => report.warn("llms", &shown, None)?,
+    }
     let broken = |llm: &&LlmStatus| !matches!(llm.state, LlmState::Ok | LlmState::Unknown);
     for llm in statuses.iter().filter(broken).take(MAX_LLMS) {
         let class =

@@ -91,7 +91,12 @@ pub fn table(mut page: UsagePage, zone: &TimeZone, wide: bool, plots: bool) -> R
     if plots {
         header.push(measure.header());
     }
-    let mut table = Table::new(&header).numbers(&numbers).without_empty().in_one_line(wide);
+    let mut table = Table::new(&header)
+        .numbers(&numbers)
+        .unbroken(&["DAY", "HOUR"])
+        .subjects(&["USER"])
+        .without_empty()
+        .in_one_line(wide);
     if let Some(first) = header.first() {
         table = table.wrapping(first);
     }
@@ -119,6 +124,11 @@ pub fn table(mut page: UsagePage, zone: &TimeZone, wide: bool, plots: bool) -> R
     table.row(total);
     table.print()?;
     note!("usage {}", period(&page, zone));
+    if page.by.contains(&UsageBy::Group) {
+        note!(
+            "an account's usage counts in each of its groups, so that the rows add up to more than the total"
+        );
+    }
     if page.totals.unpriced > 0 {
         note!("`?`: requests without a known price: {}", grouped(page.totals.unpriced));
     }
@@ -267,8 +277,11 @@ fn cost(totals: &UsageTotals) -> String {
         "$0".to_owned()
     } else if cost < 0.000_05 {
         "<$0.0001".to_owned()
-    } else if cost < 0.01 {
-        format!("${cost:.4}")
+    } else if cost < 1.0 {
+        // Small sums in full, and no more digits than they have.
+        let text = format!("${cost:.4}");
+        let rest = text.trim_end_matches('0');
+        format!("{rest}{}", "0".repeat("$0.00".len().saturating_sub(rest.len())))
     } else {
         format!("${cost:.2}")
     };
@@ -344,6 +357,10 @@ mod tests {
         assert_eq!(cost(0.0, 3), "?");
         assert_eq!(cost(0.000_012, 0), "<$0.0001");
         assert_eq!(cost(0.001_23, 0), "$0.0012");
+        assert_eq!(
+            [0.12, 0.0312, 0.5, 0.999_99].map(|sum| cost(sum, 0)),
+            ["$0.12", "$0.0312", "$0.50", "$1.00"]
+        );
         assert_eq!(cost(1234.5, 2), "$1234.50 + ?");
     }
 
