@@ -29,6 +29,7 @@ mod retry;
 mod rotate;
 mod selection;
 mod set;
+mod statuses;
 mod targets;
 mod time;
 mod token;

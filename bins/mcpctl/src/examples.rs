@@ -4,7 +4,7 @@
 use clap::{Command, builder::StyledStr};
 use mcpctl_api::{Kind, schema::KindSchema};
 
-use self::list::EXAMPLES;
+use self::list::{EXAMPLES, Example};
 use crate::output;
 
 mod list;
@@ -18,9 +18,6 @@ pub const ENVIRONMENT: &str = concat!(
     "  XDG_CONFIG_HOME  Directory of mcpctl/config.yaml, instead of ~/.config\n",
     "  NO_COLOR         No colours",
 );
-
-/// An example: what it does, and the command line.
-pub type Example = (&'static str, &'static str);
 
 /// The examples of a command, whose path is without the program's name, e.g. `local up`.
 pub fn of(path: &str) -> &'static [Example] {

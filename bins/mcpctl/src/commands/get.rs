@@ -7,6 +7,7 @@ use mcpctl_api::{HumanDuration, Kind, Resource, Spec, Verb};
 use mcpctl_client::{Client, ClientError};
 
 use super::{
+    statuses::statuses_of,
     targets::{LabelSelector, Wanted},
     watch::Watch,
 };
@@ -16,7 +17,7 @@ use crate::{
     failure::Failure,
     output::{
         self, Format,
-        resources::{Feed, Statuses, View, resources},
+        resources::{Feed, View, resources},
     },
     suggest,
 };
@@ -165,38 +166,6 @@ fn expiring(mut items: Vec<Resource>, within: HumanDuration) -> Result<Vec<Resou
     items.retain(|item| end(item).is_some_and(|end| now < end && end <= until));
     items.sort_by_key(end);
     Ok(items)
-}
-
-/// What mcpd reports of the resources that a table shows; nothing where it does not, because it is older.
-pub(super) async fn statuses_of(client: &Client, items: &[Resource], format: &Format) -> Statuses {
-    let mut statuses = Statuses::default();
-    if !matches!(format, Format::Table | Format::Wide) {
-        return statuses;
-    }
-    let shows = |kind: Kind| items.iter().any(|item| item.kind() == kind);
-    match items {
-        [token] if token.kind() == Kind::Token => {
-            let status = client.token_status(token.id.as_str()).await.ok();
-            statuses.tokens = status.map(|status| (status.id.clone(), status)).into_iter().collect();
-        }
-        _ if shows(Kind::Token) => {
-            let tokens = client.token_statuses().await.map(|list| list.items).unwrap_or_default();
-            statuses.tokens = tokens.into_iter().map(|status| (status.id.clone(), status)).collect();
-        }
-        _ => {}
-    }
-    match items {
-        [llm] if llm.kind() == Kind::Llm => {
-            let status = client.llm_status(llm.id.as_str()).await.ok();
-            statuses.llms = status.map(|status| (llm.name.clone(), status)).into_iter().collect();
-        }
-        _ if shows(Kind::Llm) => {
-            let llms = client.llm_statuses().await.unwrap_or_default();
-            statuses.llms = llms.into_iter().map(|status| (status.llm.clone(), status)).collect();
-        }
-        _ => {}
-    }
-    statuses
 }
 
 /// Shows what there is, and goes on with every change.

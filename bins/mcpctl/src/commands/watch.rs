@@ -9,7 +9,7 @@ use mcpctl_client::{Client, ClientError, ForeignPeer};
 use mcpctl_dialect::sse::{Decoder, Frame};
 use serde::Deserialize;
 
-use super::{get::statuses_of, targets::LabelSelector};
+use super::{statuses::statuses_of, targets::LabelSelector};
 use crate::{
     failure::Failure,
     output::{Format, resources::Feed},

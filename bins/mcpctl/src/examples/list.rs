@@ -2,7 +2,8 @@
 //! (`tests/cli/examples.rs`): Llms `gpt` and `claude`, Secret `openai`, Users `alice` and `bob`, Group `team`, ServiceAccount
 //! `ci`, and the files that the test writes.
 
-use super::Example;
+/// An example: what it does, and the command line.
+pub type Example = (&'static str, &'static str);
 
 /// The examples of each command, by its path.
 pub const EXAMPLES: &[(&str, &[Example])] = &[
@@ -88,10 +89,6 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
             ("several kinds, and everything", "mcpctl get llms,users; mcpctl get all"),
             ("one field", "mcpctl get llm gpt -o jsonpath='{.model}'"),
             (
-                "a line for each, of those that match",
-                "mcpctl get llms -o jsonpath='{range .items[?(@.type==\"openai\")]}{.name}{\"\\n\"}{end}'",
-            ),
-            (
                 "columns of one's own, in order",
                 "mcpctl get llms -o custom-columns=NAME:.name,MODEL:.model --sort-by .model",
             ),
@@ -127,16 +124,10 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     (
         "create token",
-        &[
-            (
-                "into a file that only you can read",
-                "(umask 077; mcpctl create token alice-laptop --for User/alice > alice-token)",
-            ),
-            (
-                "for one Llm and nothing else",
-                "mcpctl create token ci-claude --for ServiceAccount/ci --rule 'view,run llm/claude'",
-            ),
-        ],
+        &[(
+            "into a file that only you can read",
+            "(umask 077; mcpctl create token alice-laptop --for User/alice > alice-token)",
+        )],
     ),
     (
         "create secret",
