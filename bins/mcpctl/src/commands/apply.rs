@@ -99,7 +99,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let delete: Vec<Removal> = pruned.iter().map(prune::removal).collect();
-    if !pruned.is_empty() && args.write.dry_run == DryRun::None {
+    if !pruned.is_empty() && args.write.dry_run() == DryRun::None {
         let judged = client.clone().as_dry_run(true);
         let along = send(&judged, &found, &delete, false).await?.warnings;
         args.prune.agree(&pruned, &along)?;

@@ -119,7 +119,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     let Some(what) = args.what else {
         return match args.files.as_slice() {
             [path] if is_csv(path) => {
-                if args.write.output.is_some() || args.write.dry_run != DryRun::None {
+                if args.write.output.is_some() || args.write.dry_run() != DryRun::None {
                     return Err(Failure::usage("--dry-run and -o are for documents, and this is a CSV file"));
                 }
                 let wanted = onboarding::Wanted { tokens: args.tokens, missing: args.missing_tokens };

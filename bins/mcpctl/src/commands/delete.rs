@@ -63,7 +63,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let client = args.write.client(global.client()?);
-    if args.write.dry_run == DryRun::None
+    if args.write.dry_run() == DryRun::None
         && !args.yes
         && std::io::stdin().is_terminal()
         && !agreed(&client, &targets, args).await?

@@ -8,7 +8,7 @@ use mcpctl_api::{Kind, Name, Spec, spec::Subject};
 use mcpctl_client::{Changed, Client};
 use serde_json::json;
 
-use super::{retry, targets::account};
+use super::{retry, targets::account, writing::DryRunArg};
 use crate::{Outcome, context::Global, failure::Failure, output};
 
 /// What to do with the members.
@@ -34,23 +34,22 @@ struct Members {
     /// Accounts, e.g. alice, User/alice or ServiceAccount/ci
     #[arg(value_name = "ACCOUNT", required = true, value_parser = account)]
     accounts: Vec<Subject>,
-    /// Change nothing: mcpd judges it
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    run: DryRunArg,
 }
 
 /// Changes the members.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let (Members { group, accounts, dry_run }, adds) = match args.command {
+    let (Members { group, accounts, run }, adds) = match args.command {
         Command::Add(members) => (members, true),
         Command::Remove(members) => (members, false),
     };
-    let client = global.client()?.as_dry_run(dry_run);
-    let suffix = if dry_run { " (dry run)" } else { "" };
+    let client = run.client(global.client()?);
+    let suffix = run.suffix();
     let (done, word) = if adds {
-        (add(&client, &group, &accounts).await?, "added to")
+        (add(&client, &group, &accounts, run).await?, "added to")
     } else {
-        (remove(&client, &group, &accounts).await?, "removed from")
+        (remove(&client, &group, &accounts, run).await?, "removed from")
     };
     for account in &accounts {
         match done.contains(account) {
@@ -67,8 +66,9 @@ pub(super) async fn add(
     client: &Client,
     group: &Name,
     accounts: &[Subject],
+    run: DryRunArg,
 ) -> Result<Vec<Subject>, Failure> {
-    change(client, group, |members| {
+    change(client, group, run, |members| {
         let mut new: Vec<Subject> = Vec::new();
         for account in accounts.iter().filter(|account| !members.contains(account)) {
             if !new.contains(account) {
@@ -82,8 +82,13 @@ pub(super) async fn add(
 }
 
 /// Removes members, and returns those that were in the group.
-async fn remove(client: &Client, group: &Name, accounts: &[Subject]) -> Result<Vec<Subject>, Failure> {
-    change(client, group, |members| {
+async fn remove(
+    client: &Client,
+    group: &Name,
+    accounts: &[Subject],
+    run: DryRunArg,
+) -> Result<Vec<Subject>, Failure> {
+    change(client, group, run, |members| {
         let (gone, kept) = members.drain(..).partition(|member| accounts.contains(member));
         *members = kept;
         gone
@@ -95,6 +100,7 @@ async fn remove(client: &Client, group: &Name, accounts: &[Subject]) -> Result<V
 async fn change(
     client: &Client,
     group: &Name,
+    run: DryRunArg,
     change: impl Fn(&mut Vec<Subject>) -> Vec<Subject>,
 ) -> Result<Vec<Subject>, Failure> {
     retry::until_first(format!("groups/{group}"), async || {
@@ -104,7 +110,7 @@ async fn change(
         };
         let mut members = spec.members;
         let changed = change(&mut members);
-        if !changed.is_empty() {
+        if !changed.is_empty() && !run.is_client_side() {
             let patch = json!({"members": members});
             let id = resource.id.as_str();
             let Changed { warnings, .. } =

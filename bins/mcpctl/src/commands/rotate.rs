@@ -86,7 +86,7 @@ impl Rotation {
         let Self { context, in_use, name, times: Times { grace, expires_in }, prints_saved, write } = self;
         check_token_output(write)?;
         let wanted = RotationRequest { grace, expires_in };
-        if write.dry_run == DryRun::Server {
+        if write.dry_run() == DryRun::Server {
             let token = client.try_rotation(&name, &wanted).await?;
             let mut report = write.report();
             report.add(Kind::Token, &token.name, Some(&token), "rotated")?;

@@ -13,7 +13,7 @@ use mcpctl_api::{
 };
 use serde_json::json;
 
-use super::{create::check, files};
+use super::{create::check, files, writing::DryRunArg};
 use crate::{
     Outcome,
     context::Global,
@@ -50,15 +50,15 @@ struct Secret {
     /// Do not ask providers whether they accept it
     #[arg(long)]
     skip_check: bool,
-    /// Change nothing: mcpd judges it
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    run: DryRunArg,
 }
 
 /// Sets the value.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let What::Secret(Secret { name, key, stdin, from_file, skip_check, dry_run }) = args.what;
-    let client = global.client()?.skipping_check(skip_check).as_dry_run(dry_run);
+    let What::Secret(Secret { name, key, stdin, from_file, skip_check, run }) = args.what;
+    let client = global.client()?.skipping_check(skip_check);
+    let client = run.client(client);
     let value = read(stdin, from_file.as_deref(), &format!("Value of `{key}` in secrets/{name}"))?;
     let spec = SecretSpec { data: [(key.clone(), Some(value.clone()))].into(), ..SecretSpec::default() };
     let document = Document {
@@ -70,6 +70,10 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         spec: Spec::Secret(spec),
     };
     check(&document)?;
+    if run.is_client_side() {
+        data!("secrets/{name} has a new value of `{key}`{}", run.suffix())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let patch = json!({"data": {&key: value}});
     let (changed, word) = match client.patch(Kind::Secret, name.as_str(), &patch, None).await {
         Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => {
@@ -78,8 +82,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         changed => (changed?, "has a new value of"),
     };
     output::warnings(&changed.warnings);
-    let suffix = if dry_run { " (dry run)" } else { "" };
-    data!("secrets/{name} {word} `{key}`{suffix}")?;
+    data!("secrets/{name} {word} `{key}`{}", run.suffix())?;
     Ok(ExitCode::SUCCESS)
 }
 

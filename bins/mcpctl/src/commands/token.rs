@@ -13,7 +13,7 @@ use mcpctl_client::Client;
 use super::{
     create::credentials::TokenOptions,
     rotate::{Rotation, Times},
-    writing::WriteArgs,
+    writing::{DryRunArg, WriteArgs},
 };
 use crate::{
     Outcome,
@@ -66,9 +66,8 @@ enum Command {
         /// Their names or ids
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
-        /// Revoke nothing: mcpd judges it
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        run: DryRunArg,
     },
 }
 
@@ -93,14 +92,16 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
                 .run(global, &client)
                 .await
         }
-        Command::Revoke { names, dry_run } => {
-            let client = caller.client.clone().as_dry_run(dry_run);
-            let suffix = if dry_run { " (dry run)" } else { "" };
+        Command::Revoke { names, run } => {
+            let client = run.client(caller.client.clone());
+            let suffix = run.suffix();
             for name in names {
                 let name = caller.resolve(&name).await?;
-                output::warnings(&client.delete(Kind::Token, &name, None).await?);
+                if !run.is_client_side() {
+                    output::warnings(&client.delete(Kind::Token, &name, None).await?);
+                }
                 data!("tokens/{name} revoked{suffix}")?;
-                if !dry_run && caller.me.token.as_ref().is_some_and(|own| own.as_str() == name) {
+                if suffix.is_empty() && caller.me.token.as_ref().is_some_and(|own| own.as_str() == name) {
                     note!("it was the one in use; sign in again with `mcpctl login`");
                 }
             }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::{Outcome, failure::Failure, output};
 
-/// The options of a command that changes something.
+/// `--dry-run` of a command that changes something.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct WriteArgs {
+pub struct DryRunArg {
     /// Change nothing: mcpd judges it (server, also where no word is given), or it is not sent (client)
     #[arg(
         long,
@@ -23,7 +23,31 @@ pub struct WriteArgs {
         default_missing_value = "server",
         hide_default_value = true
     )]
-    pub dry_run: DryRun,
+    dry_run: DryRun,
+}
+
+impl DryRunArg {
+    /// Whether nothing is sent that could change something.
+    pub fn is_client_side(self) -> bool {
+        self.dry_run == DryRun::Client
+    }
+
+    /// The client, whose writes are stored unless this is a dry run.
+    pub fn client(self, client: Client) -> Client {
+        client.as_dry_run(self.dry_run != DryRun::None)
+    }
+
+    /// What follows a line about a change that was not made.
+    pub fn suffix(self) -> &'static str {
+        if self.dry_run == DryRun::None { "" } else { " (dry run)" }
+    }
+}
+
+/// The options of a command that writes resources.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct WriteArgs {
+    #[command(flatten)]
+    run: DryRunArg,
     /// Print what is written, instead of a line about it
     #[arg(long, short, value_name = "FORMAT")]
     pub output: Option<WriteFormat>,
@@ -52,14 +76,29 @@ pub enum WriteFormat {
 }
 
 impl WriteArgs {
+    /// `--dry-run` alone.
+    pub fn run(self) -> DryRunArg {
+        self.run
+    }
+
+    /// Where it ends.
+    pub fn dry_run(self) -> DryRun {
+        self.run.dry_run
+    }
+
     /// Whether nothing is sent that could change something.
     pub fn is_client_side(self) -> bool {
-        self.dry_run == DryRun::Client
+        self.run.is_client_side()
     }
 
     /// The client, whose writes are stored unless this is a dry run.
     pub fn client(self, client: Client) -> Client {
-        client.as_dry_run(self.dry_run != DryRun::None)
+        self.run.client(client)
+    }
+
+    /// What follows a line about a change that was not made.
+    pub fn suffix(self) -> &'static str {
+        self.run.suffix()
     }
 
     /// Whether each resource is printed whole.
@@ -124,7 +163,7 @@ impl WriteReport {
 
     /// Prints the line of a resource; `false` where resources are printed whole.
     pub fn line(&self, kind: Kind, name: &str, word: &str) -> Result<bool, Failure> {
-        let suffix = if self.args.dry_run == DryRun::None { "" } else { " (dry run)" };
+        let suffix = self.args.suffix();
         match self.args.output {
             None => data!("{}/{name} {word}{suffix}", kind.plural())?,
             Some(WriteFormat::Name) => data!("{}/{name}", kind.plural())?,

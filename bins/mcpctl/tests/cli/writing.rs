@@ -181,6 +181,15 @@ async fn dry_runs_store_nothing_and_show_what_would_be() {
     assert_eq!(deleted, "users/alice deleted (dry run)\n");
     shell.run(&["group", "add", "team", "ServiceAccount/ci", "--dry-run"]).await.succeeded();
     shell.run_with(&["set", "secret", "openai", "other", "--stdin", "--dry-run"], "x").await.succeeded();
+    for command in [
+        "set secret openai other --stdin --dry-run=client",
+        "group add team ServiceAccount/ci --dry-run=client",
+        "group remove team alice --dry-run=server",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let line = shell.run_with(&words, "x").await.succeeded();
+        assert!(line.ends_with(" (dry run)\n"), "{line}");
+    }
     let applied = shell.run_with(&["apply", "-f", "-", "--dry-run=server", "-o", "yaml"], &unsent).await;
     assert!(applied.stdout.contains("\nid: "), "{}{}", applied.stdout, applied.stderr);
 

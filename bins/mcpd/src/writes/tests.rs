@@ -665,6 +665,8 @@ enum Step {
     Write(Vec<String>),
     Rename(Kind, &'static str, &'static str, bool),
     Delete(Kind, &'static str),
+    /// A deletion, and documents that are written after it in the same commit.
+    Replace(Kind, &'static str, Vec<String>),
     /// For whom, narrowed to what, good for how many hours.
     Token(&'static str, Option<&'static str>, u64),
     /// Which token.
@@ -763,6 +765,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => prop::collection::vec(document(), 1..3).prop_map(Step::Write),
         2 => (kind(), prop_oneof![some(), name()], prop_oneof![some(), name()], any::<bool>()).prop_map(|(k, a, b, p)| Step::Rename(k, a, b, p)),
         2 => (kind(), name()).prop_map(|(kind, name)| Step::Delete(kind, name)),
+        3 => (kind(), name(), prop::collection::vec(document(), 1..3))
+            .prop_map(|(kind, name, documents)| Step::Replace(kind, name, documents)),
         3 => (prop_oneof![some(), name()], prop::option::of(token_rule), prop::sample::select(vec![1, 25, 720]))
             .prop_map(|(name, rule, hours)| Step::Token(name, rule, hours)),
         1 => any::<usize>().prop_map(Step::DeleteToken),
@@ -797,6 +801,12 @@ fn intents(world: &Snapshot, step: &Step) -> Option<Vec<Intent>> {
         }
         Step::Delete(kind, target) => {
             Some(vec![Intent::Delete { kind: *kind, target: (*target).to_owned(), expected: None }])
+        }
+        Step::Replace(kind, target, documents) => {
+            // The deletion comes first, wherever it is listed.
+            let mut all = intents(world, &Step::Write(documents.clone()))?;
+            all.extend(intents(world, &Step::Delete(*kind, target))?);
+            Some(all)
         }
         Step::DeleteToken(at) => {
             let target = token_at(world, *at)?.name().to_string();

@@ -4,6 +4,7 @@
 mod activity;
 mod addresses;
 mod anthropic;
+mod batches;
 mod captures;
 mod configuration;
 mod connections;

@@ -63,7 +63,7 @@ pub fn stored(name: &str, spec: Spec, revision: u64, confidential: Option<Confid
             id: Id::mint(),
             name: name.parse().unwrap(),
             labels: Default::default(),
-            annotations: Default::default(),
+            annotations: [("example.com/note".to_owned(), "two\nlines".to_owned())].into(),
             revision: Revision(revision),
             created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
             updated_at: "2026-01-01T00:00:00Z".parse().unwrap(),

@@ -76,7 +76,7 @@ impl TokenOptions {
         }
         let rules = (!rules.is_empty()).then_some(rules);
         let wanted = TokenRequest { name, subject, expires_in, rules: rules.clone() };
-        if write.dry_run == DryRun::Server {
+        if write.dry_run() == DryRun::Server {
             let token = client.try_token(&wanted).await?;
             let mut report = write.report();
             report.add(Kind::Token, &token.name, Some(&token), "created")?;
@@ -108,7 +108,7 @@ pub(in crate::commands) fn check_token_output(write: WriteArgs) -> Result<(), Fa
         return Err(Failure::usage("a token has no document: mcpd makes its secret")
             .hint("--dry-run=server judges whether it can be made"));
     }
-    if write.dry_run == DryRun::None && write.output == Some(WriteFormat::Name) {
+    if write.dry_run() == DryRun::None && write.output == Some(WriteFormat::Name) {
         return Err(Failure::usage("`-o name` would not show the token, which is shown this once"));
     }
     Ok(())

@@ -71,7 +71,7 @@ impl User {
             false => data!("{text}"),
         };
         let made = client.create(&document).await?;
-        let suffix = if write.dry_run == DryRun::None { "" } else { " (dry run)" };
+        let suffix = write.suffix();
         if token {
             output::warnings(&made.warnings);
             report(format!("users/{name} created{suffix}"))?;
@@ -80,14 +80,15 @@ impl User {
         }
         let subject = Subject { kind: SubjectKind::User, name };
         for group in &groups {
-            if let Err(failure) = group::add(client, group, std::slice::from_ref(&subject)).await {
+            if let Err(failure) = group::add(client, group, std::slice::from_ref(&subject), write.run()).await
+            {
                 return Err(failure
                     .hint(format!("the user is made; then: mcpctl group add {group} {}", subject.name)));
             }
             let text = format!("{subject} added to groups/{group}{suffix}");
             if write.output.is_some() { note!("{text}") } else { report(text)? }
         }
-        if token && write.dry_run == DryRun::Server {
+        if token && write.dry_run() == DryRun::Server {
             note!("whether a token can be made is judged once the user is there");
         } else if token {
             let name = onboarding::first_token(&subject.name)?;
