@@ -1,6 +1,7 @@
 //! Lines of agents' journals: records each exactly once beside the decisions of mcpd, and keeps the end of each chain. What does
 //! not continue a chain, and what continues it a second time, is recorded as such, never dropped and never passed over in silence.
 
+mod agents;
 mod batch;
 mod chains;
 mod rows;
@@ -18,6 +19,7 @@ use crate::{
     rows::{AuditRow, insert_usage},
 };
 
+pub use agents::ReportingAgent;
 pub use batch::{
     Confirmation, Discontinuity, HandOverError, HandedOver, JournalBatch, JournalVolume, Report, ReportedLine,
 };

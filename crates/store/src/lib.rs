@@ -41,7 +41,8 @@ pub use database::{Location, Store};
 pub use durability::Durability;
 pub use error::{StoreError, StoreFault};
 pub use journal::{
-    Confirmation, Discontinuity, HandOverError, HandedOver, JournalBatch, JournalVolume, Report, ReportedLine,
+    Confirmation, Discontinuity, HandOverError, HandedOver, JournalBatch, JournalVolume, Report,
+    ReportedLine, ReportingAgent,
 };
 pub use limit_counters::{LimitCounter, LimitKey};
 pub use master_key::Resealed;

@@ -406,6 +406,13 @@ async fn inv_14_lines_of_journals_are_recorded_once(database: Database) {
     }
     let third = one.hand_over(&batch(&Id::mint(), &alice, &lines[..1], true), mark).await;
     assert!(matches!(third, Err(HandOverError::TooManyAgents(2))), "{third:?}");
+    let listed = one.reporting_agents(None, None, 10).await.unwrap();
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().all(|listed| listed.reporter == alice));
+    assert_eq!(listed.iter().find(|listed| listed.agent == agent).unwrap().lines, 40);
+    assert_eq!(one.reporting_agents(Some(&alice), None, 1).await.unwrap(), listed[..1]);
+    assert_eq!(one.reporting_agents(Some(&alice), listed.first(), 10).await.unwrap(), listed[1..]);
+    assert_eq!(one.reporting_agents(Some(&Id::mint()), None, 10).await.unwrap(), []);
     let later = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(1)).unwrap();
     assert_eq!(one.prune_journal_chains(later, 10).await.unwrap(), 2);
     assert_eq!(one.journal_head(&agent, &alice).await.unwrap(), ChainHead::genesis(&agent));

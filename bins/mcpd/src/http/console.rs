@@ -6,6 +6,7 @@
 
 mod access;
 pub(super) mod admission;
+mod agents;
 mod assets;
 mod audit;
 mod cookies;
@@ -70,5 +71,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/console/usage", get(usage::page)),
         ("/console/failovers", get(failovers::page)),
         ("/console/audit", get(audit::page)),
+        ("/console/agents", get(agents::page)),
+        ("/console/agents/{agent}", get(agents::one)),
     ]
 }

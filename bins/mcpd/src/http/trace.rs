@@ -79,6 +79,8 @@ pub(super) const ROUTES: [&str; 69] = [
     "/console/usage",
     "/console/failovers",
     "/console/audit",
+    "/console/agents",
+    "/console/agents/{agent}",
 ];
 
 /// Runs a request in a span, and counts it.

@@ -31,6 +31,7 @@ async fn people_see_what_is_about_themselves_and_nothing_of_others() {
         browser.get(&format!("/console/{page}")).await.is(StatusCode::OK);
         browser.get(&format!("/console/{page}?subject=bob")).await.is(StatusCode::FORBIDDEN);
     }
+    browser.get("/console/agents").await.is(StatusCode::OK).has("No agent has handed");
     for page in [
         "/console/people/users/bob",
         "/console/people/users/nobody",
@@ -164,6 +165,7 @@ async fn hostile_texts_are_texts_and_wrong_fields_are_errors() {
         "usage?since=2020-01-01&until=2026-01-01",
         "usage?by=hour",
         "failovers?agent=x",
+        "agents?after=1.x.y",
     ] {
         browser.get(&format!("/console/{page}")).await.is(StatusCode::BAD_REQUEST).has("role=\"alert\"");
     }

@@ -7,7 +7,7 @@ use mcpctl_browser::Browser;
 use crate::world::World;
 
 /// Every page: its route, the name of its screenshots, an address, and a text that it shows.
-const PAGES: [(&str, &str, &str, &str); 16] = [
+const PAGES: [(&str, &str, &str, &str); 17] = [
     ("/console/sign-in", "sign-in", "/console/sign-in", "Sign in to mcpd"),
     ("/console/llms", "llms", "/console/llms", "claude"),
     ("/console/llms/{name}", "llm", "/console/llms/gpt", "Where requests go"),
@@ -23,8 +23,11 @@ const PAGES: [(&str, &str, &str, &str); 16] = [
     ("/console/people/{kind}/{name}", "person", "/console/people/users/alice", "alice-llm-user"),
     ("/console/usage", "usage", "/console/usage", "Cost, US dollars"),
     ("/console/failovers", "failovers", "/console/failovers", "local provider `desk`"),
+    ("/console/agents", "agents", "/console/agents", "User alice"),
     ("/console/audit", "audit", "/console/audit", "mcpd itself"),
 ];
+/// A page whose address the test learns from the list before it.
+const AGENT: &str = "/console/agents/{agent}";
 /// Routes that are no pages: they lead to others, or are what pages load.
 const NO_PAGES: [&str; 10] = [
     "/console",
@@ -48,6 +51,11 @@ async fn every_page_is_clean_in_light_dark_and_narrow() {
         browser.shows(text).await;
         browser.inspect(name).await;
     }
+    browser.open(&world.at("/console/agents")).await;
+    browser.click_at("tbody a").await;
+    browser.shows("Engines").await;
+    browser.shows("desk").await;
+    browser.inspect("agent").await;
 }
 
 /// More of what a page can show.
@@ -99,7 +107,7 @@ fn every_page_has_its_screenshots() {
     let source = include_str!("../../src/http/console.rs");
     let served: BTreeSet<&str> =
         source.split('"').skip(1).step_by(2).filter(|text| text.starts_with("/console")).collect();
-    let looked_at = PAGES.iter().map(|page| page.0).chain(NO_PAGES).collect();
+    let looked_at = PAGES.iter().map(|page| page.0).chain([AGENT]).chain(NO_PAGES).collect();
     assert_eq!(
         served, looked_at,
         "add a page to PAGES, with an address at which the world has something to show"

@@ -24,19 +24,22 @@ pub enum Section {
     Usage,
     /// The failover ledger.
     Failovers,
+    /// Agents that report, and their engines.
+    Agents,
     /// The audit.
     Audit,
 }
 
 impl Section {
     /// In the order of the navigation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Llms,
         Self::Playground,
         Self::Access,
         Self::People,
         Self::Usage,
         Self::Failovers,
+        Self::Agents,
         Self::Audit,
         Self::Secrets,
         Self::Tokens,
@@ -53,6 +56,7 @@ impl Section {
             Self::People => "People",
             Self::Usage => "Usage",
             Self::Failovers => "Failovers",
+            Self::Agents => "Agents",
             Self::Audit => "Audit",
         }
     }
@@ -68,6 +72,7 @@ impl Section {
             Self::People => "/console/people",
             Self::Usage => "/console/usage",
             Self::Failovers => "/console/failovers",
+            Self::Agents => "/console/agents",
             Self::Audit => "/console/audit",
         }
     }
