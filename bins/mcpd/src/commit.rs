@@ -216,25 +216,36 @@ fn author(caller: &Caller) -> Author {
     }
 }
 
+/// Plans the intents of a caller, for a page that shows what they would do. A refusal is not recorded: to look at a page is no attempt.
+///
+/// # Errors
+/// When an intent is refused, or the principal writes too much.
+pub fn preview(app: &App, caller: &Caller, intents: Vec<Intent>) -> Result<Plan, WriteError> {
+    let admitted = app.writers.admit(&caller.principal.id, Instant::now());
+    let _admission = admitted.map_err(|retry_after| WriteFailure::TooManyWrites { retry_after })?;
+    judged(app, caller, intents).map_err(|(intent, refusal)| WriteError { intent, cause: refusal.into() })
+}
+
 async fn plan(app: &App, caller: &Caller, intents: &[Intent]) -> Result<Plan, WriteError> {
-    let planned =
-        writes::plan(&caller.snapshot, &caller.principal, clock::now(), &app.store, intents.to_vec());
-    match planned {
-        Ok(mut plan) => {
-            for written in &plan.resources {
-                let warnings =
-                    limits::unpriced::warnings(&app.prices, &plan.after, &caller.principal, written);
-                // A Limit and an Llm that are written together would each warn of the other.
-                let new = warnings.into_iter().filter(|warning| !plan.warnings.contains(warning));
-                plan.warnings.extend(new.collect::<Vec<_>>());
-            }
-            Ok(plan)
-        }
+    match judged(app, caller, intents.to_vec()) {
+        Ok(plan) => Ok(plan),
         Err((at, refusal)) => {
             record_refusal(app, caller, intents.get(at), &refusal).await?;
             Err(WriteError { intent: at, cause: refusal.into() })
         }
     }
+}
+
+/// The plan of the intents with all its warnings, or the first refusal.
+fn judged(app: &App, caller: &Caller, intents: Vec<Intent>) -> Result<Plan, (usize, Refusal)> {
+    let mut plan = writes::plan(&caller.snapshot, &caller.principal, clock::now(), &app.store, intents)?;
+    for written in &plan.resources {
+        let warnings = limits::unpriced::warnings(&app.prices, &plan.after, &caller.principal, written);
+        // A Limit and an Llm that are written together would each warn of the other.
+        let new = warnings.into_iter().filter(|warning| !plan.warnings.contains(warning));
+        plan.warnings.extend(new.collect::<Vec<_>>());
+    }
+    Ok(plan)
 }
 
 /// Records a refusal for lack of rights. Other refusals are mistakes of the caller, not decisions.

@@ -1,10 +1,11 @@
-//! What a planned change of rights does to people: which access ends with it, which stays by another binding, and what runs. Nothing is
+//! What a planned change of rights does to people: which rights are lost, which stay by another binding, and which requests end. Nothing is
 //! stored here; the plan is the one that a dry run makes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use mcpctl_access::{Change, Permit, Reason, Withdrawals, Withdrawn, verb::View};
 use mcpctl_api::{Kind, Name, Verb, question::HeldRule, spec::Subject};
+use tokio::task::JoinError;
 
 use crate::{app::App, caller::Caller, writes::Plan};
 
@@ -18,7 +19,7 @@ const USES: [Verb; 2] = [Verb::Run, Verb::View];
 /// What a change of rights does.
 #[derive(Debug, Default)]
 pub struct Consequences {
-    /// The resources that change with it, e.g. `RoleBinding alice-llm-user is deleted`.
+    /// The resources that change, e.g. `RoleBinding alice-llm-user is deleted`.
     pub changes: Vec<String>,
     /// What the writer should know besides.
     pub warnings: Vec<String>,
@@ -26,7 +27,7 @@ pub struct Consequences {
     pub accounts: Vec<Loss>,
     /// How many more accounts it is about.
     pub more_accounts: usize,
-    /// Requests of this replica that end with it.
+    /// Requests of this replica that end.
     pub requests: usize,
 }
 
@@ -39,7 +40,7 @@ pub struct Loss {
     lost: Vec<LostUse>,
     /// Llms that it may use as before, and by what.
     pub kept: Vec<(Name, Reason)>,
-    /// Other rules that go with them.
+    /// Other rules that are lost.
     pub rules: Vec<String>,
 }
 
@@ -59,7 +60,15 @@ struct LostUse {
 
 impl Consequences {
     /// Those of a plan that the caller has made on its own snapshot.
-    pub fn of(app: &App, caller: &Caller, plan: &Plan) -> Self {
+    ///
+    /// # Errors
+    /// When the work panics.
+    pub async fn of(app: Arc<App>, caller: Caller, plan: Plan) -> Result<Self, JoinError> {
+        // Many decisions, so other requests do not wait behind it.
+        tokio::task::spawn_blocking(move || Self::computed(&app, &caller, &plan)).await
+    }
+
+    fn computed(app: &App, caller: &Caller, plan: &Plan) -> Self {
         let Withdrawals { accounts, not_examined } = caller.snapshot.withdrawals(&plan.after, MAX_ACCOUNTS);
         let llms: Vec<Name> = caller
             .snapshot

@@ -36,6 +36,20 @@ impl TokenUses {
         Ok(uses)
     }
 
+    /// As [`TokenUses::all`], of these tokens alone.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn of(&self, store: &Store, tokens: &[Id]) -> Result<HashMap<Id, Timestamp>, StoreError> {
+        let mut uses = store.token_uses_of(tokens).await?;
+        let pending = self.pending();
+        let own = tokens.iter().filter_map(|token| Some((token.clone(), *pending.get(token)?)));
+        let own = own.collect();
+        drop(pending);
+        merge(&mut uses, own);
+        Ok(uses)
+    }
+
     /// Stores what is not yet stored. Where that fails, it is kept for the next time.
     pub async fn store(&self, store: &Store) {
         let uses = std::mem::take(&mut *self.pending());

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use mcpctl_api::{Id, Kind};
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
 use crate::{
     database::{Store, read_connection, write_transaction_of},
     durability::Durability,
     error::StoreError,
 };
+
+/// Tokens that one statement asks for.
+const MAX_ASKED: usize = 500;
 
 impl Store {
     /// Records uses of tokens, all or none; a time that is earlier than the recorded one changes nothing.
@@ -54,6 +57,32 @@ impl Store {
             }
             Ok(uses)
         })
+    }
+
+    /// As [`Store::token_uses`], of these tokens alone.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn token_uses_of(&self, tokens: &[Id]) -> Result<HashMap<Id, Timestamp>, StoreError> {
+        let mut uses = HashMap::with_capacity(tokens.len());
+        for tokens in tokens.chunks(MAX_ASKED) {
+            read_connection!(&self.database, connection => {
+                let mut query = QueryBuilder::new("SELECT token_id, used_at FROM token_uses WHERE token_id IN (");
+                let mut list = query.separated(", ");
+                for token in tokens {
+                    list.push_bind(token.to_string());
+                }
+                query.push(")");
+                for row in &query.build().fetch_all(&mut *connection).await? {
+                    let token: String = row.try_get("token_id")?;
+                    let used_at = Timestamp::from_microsecond(row.try_get("used_at")?);
+                    if let (Ok(token), Ok(used_at)) = (token.parse::<Id>(), used_at) {
+                        uses.insert(token, used_at);
+                    }
+                }
+            });
+        }
+        Ok(uses)
     }
 
     /// Removes at most `limit` rows of tokens that no longer exist, and returns how many.

@@ -17,6 +17,7 @@ mod frame;
 mod links;
 mod llm;
 mod llms;
+mod note;
 mod page;
 mod people;
 mod person;

@@ -9,7 +9,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 69] = [
+pub(super) const ROUTES: [&str; 71] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",

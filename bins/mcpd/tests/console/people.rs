@@ -81,7 +81,7 @@ async fn revoke_changes_what_was_shown_or_nothing() {
         ("expected", expected.as_str()),
     ];
     let done = browser.post(OF_BOB, REVOKE, &fields).await;
-    assert_eq!(done.header("location"), "/console/people/users/bob?revoked=true");
+    assert!(done.header("location").starts_with("/console/people/users/bob?done="), "{done:?}");
     let left: Value = binding().await.json().await.unwrap();
     assert_eq!(left["subjects"], json!([{"kind": "User", "name": "alice"}]));
     browser
@@ -89,6 +89,18 @@ async fn revoke_changes_what_was_shown_or_nothing() {
         .await
         .has("The access is revoked")
         .has("No binding gives it a right");
+    // The confirmation is for this session alone, and a link confirms nothing.
+    let other = Browser::signed_in(&mcpd, &admin).await;
+    other.get(done.header("location")).await.is(StatusCode::OK).lacks("The access is revoked");
+    for link in [
+        "/console/people/users/bob?done=true",
+        "/console/access?done=1.00",
+        "/console/tokens?revoked=admin&done=1",
+    ] {
+        browser.get(link).await.is(StatusCode::OK).lacks("role=\"status\">The");
+    }
+    browser.get("/console/people/users/bob?revoked=true").await.is(StatusCode::BAD_REQUEST);
+    browser.get("/console/sign-in?signed_out=true").await.is(StatusCode::OK).lacks("You are signed out");
 
     browser.get(OF_BOB).await.is(StatusCode::BAD_REQUEST).has("does not name User bob");
     browser.get("/console/access/revoke?binding=none").await.is(StatusCode::NOT_FOUND);
@@ -100,6 +112,28 @@ async fn revoke_changes_what_was_shown_or_nothing() {
         .await
         .is(StatusCode::CONFLICT)
         .has("no active administrator who can sign in would be left");
+}
+
+#[tokio::test]
+async fn looking_at_a_revocation_is_no_attempt_of_one() {
+    let (mcpd, _) = with_people().await;
+    let rules = json!([{"kinds": ["*"], "verbs": ["view"], "names": ["*"]}]);
+    let viewer = mcpd.user_with_rules("viewer", rules).await;
+    let browser = Browser::signed_in(&mcpd, &viewer).await;
+    browser.get(OF_BOB).await.is(StatusCode::FORBIDDEN).has("delete");
+    let denials = async || {
+        let page: Value = mcpd
+            .get("/api/v1/audit?subject=viewer&decision=denied", &mcpd.admin())
+            .await
+            .json()
+            .await
+            .unwrap();
+        page["items"].as_array().unwrap().len()
+    };
+    assert_eq!(denials().await, 0);
+    let fields = [("binding", "bob-llm-user"), ("subject", "bob"), ("way", "subject"), ("expected", "1")];
+    browser.post("/console/access", REVOKE, &fields).await.is(StatusCode::FORBIDDEN);
+    assert_eq!(denials().await, 1);
 }
 
 #[tokio::test]

@@ -14,10 +14,10 @@ use super::{
     super::{error::HttpError, query::Query, rights},
     fields::{address, contains, given},
     frame::{Frame, Section},
-    links, page,
+    links, note, page,
     visit::Visit,
 };
-use crate::caller::Caller;
+use crate::{caller::Caller, clock};
 
 /// Accounts of one page.
 const PAGE_ACCOUNTS: usize = 25;
@@ -42,7 +42,7 @@ pub struct AccessQuery {
     after: Option<String>,
     #[serde(deserialize_with = "given")]
     llms_after: Option<String>,
-    revoked: bool,
+    done: Option<String>,
 }
 
 /// Which accounts are listed.
@@ -91,6 +91,7 @@ struct AccessPage {
     next_llms: Option<String>,
     start: String,
     is_first: bool,
+    revoked: bool,
 }
 
 struct Row {
@@ -146,6 +147,7 @@ pub async fn page(visit: Visit, caller: Caller, query: Query<AccessQuery>) -> Re
     let page = AccessPage {
         frame: Frame::new(&visit, Some(Section::Access), Section::Access.label()),
         start: query.address(None, None),
+        revoked: note::confirms(&visit.form_token, PATH, query.done.as_deref(), clock::now()),
         is_first: query.after.is_none() && query.llms_after.is_none(),
         query,
         shows_all,

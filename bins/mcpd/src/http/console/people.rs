@@ -1,6 +1,6 @@
 //! Lists of users, service accounts and groups.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{extract::State, http::StatusCode, response::Response};
@@ -96,7 +96,7 @@ struct Row {
     disabled: bool,
     groups: String,
     members: usize,
-    tokens: usize,
+    tokens: Vec<Id>,
     last_used_at: Option<Timestamp>,
 }
 
@@ -114,17 +114,21 @@ pub async fn page(
     query: Query<PeopleQuery>,
 ) -> Result<Response, HttpError> {
     let PeopleQuery { kind, name, after } = query.0;
-    let uses = app.token_uses.all(&app.store).await?;
     let (mut rows, mut last, mut examined) = (Vec::new(), None, 0);
     let from = after.as_deref().unwrap_or_default();
     let mut permits = caller.snapshot.permitted_after::<View>(&caller.principal, kind.kind().kind(), from);
     while rows.len() < PAGE_ROWS && examined < MAX_EXAMINED {
         let Some(stored) = permits.next().map(Permit::into_resource) else { break };
         if contains(stored.name().as_str(), name.as_deref()) {
-            rows.push(row(&caller, kind.kind(), &stored, &uses));
+            rows.push(row(&caller, kind.kind(), &stored));
         }
         examined += 1;
         last = Some(stored.name().clone());
+    }
+    let tokens: Vec<Id> = rows.iter().flat_map(|row| row.tokens.iter().cloned()).collect();
+    let uses = app.token_uses.of(&app.store, &tokens).await?;
+    for row in &mut rows {
+        row.last_used_at = row.tokens.iter().filter_map(|token| uses.get(token)).max().copied();
     }
     let next = last.filter(|_| permits.next().is_some()).map(|last: Name| {
         let kind = kind.kind().kind().plural().to_owned();
@@ -135,7 +139,7 @@ pub async fn page(
     page::show(StatusCode::OK, &page)
 }
 
-fn row(caller: &Caller, kind: SubjectKind, stored: &Stored, uses: &HashMap<Id, Timestamp>) -> Row {
+fn row(caller: &Caller, kind: SubjectKind, stored: &Stored) -> Row {
     let Caller { principal, snapshot, .. } = caller;
     let subject = Subject { kind, name: stored.name().clone() };
     let (title, members) = match &stored.resource.spec {
@@ -147,14 +151,13 @@ fn row(caller: &Caller, kind: SubjectKind, stored: &Stored, uses: &HashMap<Id, T
     let may_view_groups = snapshot.authorize_all(principal, mcpctl_api::Verb::View, Kind::Group).is_ok();
     let groups: Vec<Name> = if may_view_groups { snapshot.groups_for(&subject) } else { Vec::new() };
     let tokens = snapshot.tokens_of(stored.id()).filter(|token| snapshot.may_view_token(principal, token));
-    let tokens: Vec<_> = tokens.collect();
     Row {
         disabled: kind != SubjectKind::Group && !snapshot.is_active(&subject),
         title: title.unwrap_or_default(),
         groups: listed(&groups),
         members,
-        tokens: tokens.len(),
-        last_used_at: tokens.iter().filter_map(|token| uses.get(token.id())).max().copied(),
+        tokens: tokens.map(|token| token.id().clone()).collect(),
+        last_used_at: None,
         subject,
     }
 }

@@ -22,10 +22,10 @@ use super::{
     },
     fields::address,
     frame::{Frame, Section},
-    links, page,
+    links, note, page,
     visit::Visit,
 };
-use crate::{app::App, caller::Caller};
+use crate::{app::App, caller::Caller, clock};
 
 /// Members, bindings and tokens that the page lists; it counts the others.
 const SHOWN: usize = 200;
@@ -34,7 +34,7 @@ const SHOWN: usize = 200;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PersonQuery {
-    revoked: bool,
+    done: Option<String>,
 }
 
 #[derive(Template)]
@@ -93,7 +93,12 @@ pub async fn page(
         disabled: kind != SubjectKind::Group && !snapshot.is_active(&subject),
         rights: rights_of(&caller, &subject, is_own),
         tokens: tokens.into_iter().take(SHOWN).collect(),
-        revoked: query.0.revoked,
+        revoked: note::confirms(
+            &visit.form_token,
+            &links::person(&subject),
+            query.0.done.as_deref(),
+            clock::now(),
+        ),
         more_tokens,
         resource,
         subject,

@@ -1,4 +1,4 @@
-//! Ends access: shows first what goes with it, then does it. What is shown comes from a dry run of the very change; the change is
+//! Revokes a right: shows first what is lost, then does it. What is shown comes from a dry run of the very change; the change is
 //! committed only while the binding or group is as it was shown.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -23,13 +23,14 @@ use super::{
     fields::{address, given},
     form::Form,
     frame::{Frame, Section},
-    links, page,
+    links, note, page,
     visit::Visit,
 };
 use crate::{
     app::App,
     caller::Caller,
-    commit::{WriteOptions, commit},
+    clock,
+    commit::{WriteOptions, commit, preview},
     consequences::Consequences,
     writes::Intent,
 };
@@ -192,13 +193,18 @@ pub async fn page(
 ) -> Result<Response, HttpError> {
     let revocation = Revocation::find(&app, &caller, &query.0).await?;
     let intent = revocation.intent(revocation.changed.resource.revision)?;
-    let options = WriteOptions { dry_run: true, skip_check: true };
-    let plan =
-        Box::pin(commit(&app, caller.clone(), vec![intent], options)).await.map_err(|error| error.cause)?;
+    // It reads many rules, so it has a turn as questions about records have.
+    let turn = app.record_questions.take(&caller.principal.id).await?;
+    let plan = preview(&app, &caller, vec![intent]).map_err(|error| error.cause)?;
+    let consequences = Consequences::of(Arc::clone(&app), caller.clone(), plan).await.map_err(|error| {
+        tracing::error!(%error, "the consequences of a revocation could not be computed");
+        HttpError::internal()
+    })?;
+    drop(turn);
     let page = RevokePage {
         frame: Frame::new(&visit, Some(Section::Access), revocation.title(revocation.way)),
         others: revocation.others(),
-        consequences: Consequences::of(&app, &caller, &plan),
+        consequences,
         back: revocation.account.as_ref().map_or_else(|| "/console/access".to_owned(), links::person),
         revocation,
     };
@@ -220,6 +226,7 @@ pub struct RevokeForm {
 /// Revokes.
 pub async fn revoke(
     State(app): State<Arc<App>>,
+    visit: Visit,
     caller: Caller,
     Form(form): Form<RevokeForm>,
 ) -> Result<Response, HttpError> {
@@ -230,7 +237,7 @@ pub async fn revoke(
     let options = WriteOptions { skip_check: true, ..WriteOptions::default() };
     Box::pin(commit(&app, caller, vec![intent], options)).await.map_err(|error| error.cause)?;
     let next = revocation.account.as_ref().map_or_else(|| "/console/access".to_owned(), links::person);
-    Ok(Redirect::to(&format!("{next}?revoked=true")).into_response())
+    Ok(Redirect::to(&note::confirming(&visit.form_token, &next, clock::now())).into_response())
 }
 
 impl RevokePage {

@@ -54,6 +54,7 @@ struct SignInPage<'a> {
 pub async fn page(
     State(app): State<Arc<App>>,
     visit: Visit,
+    headers: HeaderMap,
     query: Query<SignInQuery>,
 ) -> Result<Response, HttpError> {
     let SignInQuery { return_to, signed_out } = query.0;
@@ -61,7 +62,8 @@ pub async fn page(
         frame: Frame::new(&visit, None, "Sign in"),
         return_to: return_to.as_str(),
         is_private: visit.is_private,
-        signed_out,
+        // A link from elsewhere ends no session.
+        signed_out: signed_out && Cookie::Session.read(&headers, visit.host.as_ref()).is_none(),
         providers: app.sign_on.names().collect(),
         user: "",
         error: None,

@@ -19,9 +19,10 @@ use serde::Deserialize;
 
 use super::{
     super::{error::HttpError, query::Query, token_status, tokens},
+    fields::address,
     form::Form,
     frame::{Frame, Section},
-    page,
+    note, page,
     visit::Visit,
 };
 use crate::{
@@ -37,6 +38,7 @@ use crate::{
 #[serde(deny_unknown_fields, default)]
 pub struct TokensQuery {
     revoked: Option<Name>,
+    done: Option<String>,
 }
 
 #[derive(Template)]
@@ -90,7 +92,11 @@ pub async fn page(
     caller: Caller,
     query: Query<TokensQuery>,
 ) -> Result<Response, HttpError> {
-    show(&app, &visit, &caller, None, query.0.revoked).await
+    let TokensQuery { revoked, done } = query.0;
+    let confirms = |name: &Name| {
+        note::confirms(&visit.form_token, &without(name.as_str()), done.as_deref(), clock::now())
+    };
+    show(&app, &visit, &caller, None, revoked.filter(confirms)).await
 }
 
 async fn show(
@@ -251,6 +257,7 @@ pub struct RevokeForm {}
 /// Ends a token.
 pub async fn revoke(
     State(app): State<Arc<App>>,
+    visit: Visit,
     caller: Caller,
     Path(name): Path<String>,
     Form(RevokeForm {}): Form<RevokeForm>,
@@ -258,5 +265,11 @@ pub async fn revoke(
     commit(&app, caller, vec![deletion(&name)], WriteOptions::default())
         .await
         .map_err(|error| error.cause)?;
-    Ok(Redirect::to(&format!("/console/tokens?revoked={name}")).into_response())
+    let next = note::confirming(&visit.form_token, &without(&name), clock::now());
+    Ok(Redirect::to(&next).into_response())
+}
+
+/// The page after a token is revoked.
+fn without(name: &str) -> String {
+    address("/console/tokens", &[("revoked", Some(name.to_owned()))])
 }

@@ -87,7 +87,7 @@ pub struct FormToken(TokenHash);
 
 impl FormToken {
     /// Of the secret in a cookie, which it does not show.
-    fn of(secret: &str) -> Self {
+    pub(super) fn of(secret: &str) -> Self {
         Self(token::hash(&format!("form of the console, {secret}")))
     }
 
