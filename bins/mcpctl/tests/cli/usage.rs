@@ -49,7 +49,7 @@ async fn wrong_usage_is_exit_code_2_without_a_server() {
         (&["login", "mcpd.example.com"], "write it with its scheme: https://mcpd.example.com"),
         (&["login", "https://h", "--password-stdin"], "--user"),
         (&["login", "https://h"], "there is no terminal to ask"),
-        (&["chat", "a"], "there is no terminal to talk at"),
+        (&["chat", "a"], "the prompt is empty"),
         (&["chat", "a", "-p", ""], "the prompt is empty"),
         (&["--server", "https://u:p@h", "get", "llms"], "it has credentials in it"),
         (&["completion", "tcsh"], "possible values"),
