@@ -615,6 +615,12 @@ async fn last_uses_only_move_forward_and_end_with_their_token(database: Database
     assert_eq!(one.token_uses().await.unwrap(), [(token.clone(), at(200))].into());
     other.record_token_uses(&[(token.clone(), at(300))].into()).await.unwrap();
     assert_eq!(one.token_uses().await.unwrap(), [(token.clone(), at(300))].into());
+    // Of some tokens alone, however many they are.
+    let mut asked: Vec<Id> = (0..1200).map(|_| Id::mint()).collect();
+    assert!(one.token_uses_of(&asked).await.unwrap().is_empty());
+    asked.push(token.clone());
+    assert_eq!(one.token_uses_of(&asked).await.unwrap(), [(token.clone(), at(300))].into());
+    assert!(one.token_uses_of(&[]).await.unwrap().is_empty());
     // There is no such token, or no longer.
     assert_eq!(one.prune_token_uses(10).await.unwrap(), 1);
     assert!(one.token_uses().await.unwrap().is_empty());
