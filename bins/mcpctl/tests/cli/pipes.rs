@@ -92,6 +92,7 @@ async fn closed_pipe_ends_every_command_quietly() {
         &["local", "status", "--watch"],
         &["local", "doctor"],
         &["local", "env"],
+        &["explain", "llm"],
         &["man"],
         &["options"],
         &["reference"],
