@@ -142,6 +142,20 @@ impl Table {
         terminal::width().filter(|_| self.fits)
     }
 
+    /// Characters of its longest line where nothing wraps.
+    pub fn longest_line(&self) -> usize {
+        let shown = |column: usize| {
+            !self.without_empty
+                || self.rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()))
+        };
+        let longest = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column)).chain(self.header.get(column));
+            cells.map(|cell| cell.chars().count() + usize::from(NARROW_GAP)).max().unwrap_or_default()
+        };
+        let all: usize = (0..self.header.len()).filter(|column| shown(*column)).map(longest).sum();
+        all.saturating_sub(usize::from(NARROW_GAP))
+    }
+
     /// Prints it; where there is no row, prints `nothing found` on stderr.
     pub fn print(self) -> Result<(), Failure> {
         if self.rows.is_empty() {

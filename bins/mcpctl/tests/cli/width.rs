@@ -48,6 +48,20 @@ async fn tables_fit_a_terminal_of_80_columns() {
         let widest = output.lines().max_by_key(|line| line.chars().count()).unwrap();
         assert!(widest.chars().count() <= 80, "{args:?}\n{output}");
     }
+    // On a narrow one each provider has lines of its own, and nothing of the table is lost.
+    shell.env.push(("COLUMNS", "60".to_owned()));
+    for args in [&["local", "status"][..], &["local", "history"]] {
+        let output = shell.run(args).await.succeeded();
+        let widest = output.lines().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(widest.chars().count() <= 60 && output.contains("desk"), "{args:?}\n{output}");
+    }
+    shell.env.push(("COLUMNS", "40".to_owned()));
+    let output = shell.run(&["local", "status"]).await.succeeded();
+    assert!(
+        output.contains("\ndesk external, for claude\n  openai, ") && !output.contains("PROVIDER"),
+        "{output}"
+    );
+    shell.env.push(("COLUMNS", "80".to_owned()));
     // What was decided stays whole beside names of any length.
     let audit = shell.run(&["audit"]).await.succeeded();
     let first = audit.lines().filter(|line| !line.starts_with(' ')).skip(1);

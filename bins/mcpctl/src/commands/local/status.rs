@@ -18,7 +18,7 @@ use crate::{
     output::{
         Shape, Tone, breaker, one_line,
         table::{Table, age},
-        terminal::paragraph,
+        terminal::{paragraph, width},
     },
 };
 
@@ -94,7 +94,10 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
     .wrapping("MODEL")
     .without_empty();
     status.providers.iter().for_each(|provider| table.row(row(provider)));
-    table.print()?;
+    match width().filter(|width| table.longest_line() > usize::from(*width)) {
+        None => table.print()?,
+        Some(_) => status.providers.iter().try_for_each(two_lines)?,
+    }
     problems(status)?;
     for provider in status.providers.iter().filter(|provider| runs_beside_gpu(provider)) {
         data!("")?;
@@ -116,14 +119,16 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
         text(&format!("breaker of the primary of `{llm}`: "), &stands)?;
     }
     if let Some(last) = &status.last_failover {
-        data!(
-            "\nlast failover: {} ago, `{}` by `{}`: {} (primary: {})",
+        let failover = format!(
+            "{} ago, `{}` by `{}`: {} (primary: {})",
             age(last.at),
             one_line(&last.llm),
             one_line(&last.provider),
             last.outcome.as_str(),
             one_line(last.class.as_deref().unwrap_or("unknown"))
-        )?;
+        );
+        data!("")?;
+        text("last failover: ", &failover)?;
         if let Some(reason) = &last.reason {
             text("reason: ", reason)?;
         }
@@ -204,6 +209,23 @@ fn runs_beside_gpu(provider: &ProviderStatus) -> bool {
     ready.is_some_and(|engine| engine.gpu_bytes == Some(0))
 }
 
+/// A provider on a terminal that is too narrow for the table: its state and what it is for, then the rest.
+fn two_lines(provider: &ProviderStatus) -> Result<(), Failure> {
+    let [name, kind, model, failover_for, state, memory, gpu, running, queued, rate, since] = row(provider);
+    let purpose = if failover_for.is_empty() { String::new() } else { format!(", for {failover_for}") };
+    let since = if since.is_empty() { since } else { format!(" for {since}") };
+    paragraph(Tone::Title, &one_line(&name), &format!(" {}", one_line(&format!("{state}{since}{purpose}"))))?;
+    let named = [("memory ", memory), ("GPU ", gpu), ("running ", running), ("queued ", queued)];
+    let named = named
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name}{value}"));
+    let rate = (!rate.is_empty()).then(|| format!("{rate} tokens/s"));
+    let rest: Vec<String> =
+        [kind, model].into_iter().filter(|text| !text.is_empty()).chain(named).chain(rate).collect();
+    text("  ", &rest.join(", "))
+}
+
 /// The account for which the local key acts, or the next step where there is none.
 fn account(status: &AgentStatus) -> String {
     if let Some(account) = &status.signed_in_as {
@@ -224,7 +246,7 @@ fn expiry_warning(status: &AgentStatus) -> Option<ExpiryWarning> {
     expiry::warning(contexts.signed_in_at(&status.server)?)
 }
 
-fn row(provider: &ProviderStatus) -> Vec<String> {
+fn row(provider: &ProviderStatus) -> [String; 11] {
     let engine = provider.engine.as_ref();
     let failover_for: Vec<&str> = provider.failover_for.iter().map(|llm| llm.as_str()).collect();
     // Of a path the last segment is the most specific.
@@ -233,7 +255,7 @@ fn row(provider: &ProviderStatus) -> Vec<String> {
     let resident = engine.and_then(|engine| engine.resident_bytes);
     let mebibytes =
         |bytes: Option<u64>| bytes.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20));
-    vec![
+    [
         provider.name.clone(),
         provider.kind.clone(),
         model.to_owned(),
