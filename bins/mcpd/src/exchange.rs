@@ -16,6 +16,7 @@ use mcpctl_api::{
     visible,
 };
 use mcpctl_issuer::{TokenError, audiences};
+use mcpctl_secret::token::Prefix;
 use mcpctl_store::{Author, StoreError};
 
 use crate::{
@@ -178,7 +179,7 @@ async fn issue(
     .map_err(ExchangeDenial::from)?;
     let _admission = app.writers.admit(&id, Instant::now()).map_err(NotChecked::Busy)?;
     let _turn = app.writers.turn(Lane::Ordinary).await;
-    let new = NewCredential::mint("exchange")?;
+    let new = NewCredential::mint(Prefix::Mcpd, "exchange")?;
     let workload = Workload {
         account,
         id: &id,

@@ -43,8 +43,8 @@ impl NewCredential {
     ///
     /// # Errors
     /// [`IssueError::Token`].
-    pub fn mint<D>(kind: &str) -> Result<Self, IssueError<D>> {
-        let minted = token::mint(Prefix::Mcpd).map_err(|_| IssueError::Token)?;
+    pub fn mint<D>(prefix: Prefix, kind: &str) -> Result<Self, IssueError<D>> {
+        let minted = token::mint(prefix).map_err(|_| IssueError::Token)?;
         let name = format!("{kind}-{}", Id::mint()).parse().map_err(|_| IssueError::Token)?;
         Ok(Self { name, minted })
     }

@@ -7,7 +7,10 @@ use mcpctl_api::{
     question::IssuedToken,
     spec::{SecretValue, Subject, SubjectKind},
 };
-use mcpctl_secret::{password, token::TokenHash};
+use mcpctl_secret::{
+    password,
+    token::{Prefix, TokenHash},
+};
 use mcpctl_store::Author;
 use secrecy::SecretString;
 
@@ -24,6 +27,9 @@ use crate::{
         session::{self, NewSession, SessionRefusal, TokenSession, TokenSessionRefusal},
     },
 };
+
+/// Maximum of sessions that are begun with one token; they make no room for themselves among others of the user.
+const MAX_SESSIONS_OF_TOKEN: usize = 8;
 
 /// Why a login is not answered with a session.
 pub type LoginError = IssueError<SessionRefusal>;
@@ -42,7 +48,7 @@ pub struct VerifiedUser {
     pub password_hash: String,
 }
 
-/// Verifies the password, and begins a session.
+/// Verifies the password, and begins a session whose token has this prefix.
 ///
 /// # Errors
 /// When the login is denied, which is recorded, or the store fails.
@@ -51,6 +57,7 @@ pub async fn begin(
     network: Network,
     user: &str,
     password: &SecretValue,
+    prefix: Prefix,
 ) -> Result<IssuedToken, LoginError> {
     // A text that is no name, or too long for a password, is rejected before anything expensive.
     let name = user.parse::<Name>().ok();
@@ -63,7 +70,7 @@ pub async fn begin(
     let verified = verify(app, name, network, password.expose()).await?;
     let _admission = app.writers.admit(&verified.id, Instant::now()).map_err(NotChecked::Busy)?;
     let _turn = app.writers.turn(Lane::Ordinary).await;
-    let new = NewCredential::mint("session")?;
+    let new = NewCredential::mint(prefix, "session")?;
     let login = NewSession {
         name,
         user: &verified.id,
@@ -94,7 +101,7 @@ impl From<AuthenticationError> for TokenLoginError {
     }
 }
 
-/// Begins a session with a token of the user.
+/// Begins a session at the console with a token of the user.
 ///
 /// # Errors
 /// When the token is not valid or begins no session, or the store fails.
@@ -103,11 +110,11 @@ pub async fn begin_with_token(app: &App, bearer: TokenHash) -> Result<IssuedToke
     let caller = app.authenticate(bearer).await?;
     let _admission = app.writers.admit(&caller.principal.id, Instant::now()).map_err(NotChecked::Busy)?;
     let _turn = app.writers.turn(Lane::Ordinary).await;
-    let new = NewCredential::mint("session")?;
+    let new = NewCredential::mint(Prefix::Console, "session")?;
     let session = TokenSession {
         session: new.name.clone(),
         hash: new.minted.hash(),
-        max_sessions: app.logins.max_sessions(),
+        max_sessions: MAX_SESSIONS_OF_TOKEN,
     };
     let login = TokenLogin { app, caller, session };
     let plan = commit::run(&app.store, Locking::AfterLosses, login).await?;

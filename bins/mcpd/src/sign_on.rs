@@ -16,6 +16,7 @@ use mcpctl_api::{
     spec::{SecretValue, TokenOrigin},
 };
 use mcpctl_issuer::{AuthorizationCode, Claims, ExchangeError};
+use mcpctl_secret::token::Prefix;
 use mcpctl_store::Author;
 
 use crate::{
@@ -67,10 +68,10 @@ pub async fn with_code(app: &App, network: Network, login: &CodeLogin) -> Result
         redirect_uri: &redirect_uri(login.redirect_port),
         nonce: &login.nonce,
     };
-    with_authorization(app, network, &login.issuer, &code).await
+    with_authorization(app, network, &login.issuer, &code, Prefix::Mcpd).await
 }
 
-/// Signs in with a code of the provider of this name, which was sent to this redirect.
+/// Signs in with a code of the provider of this name, which was sent to this redirect. The token of the session has this prefix.
 ///
 /// # Errors
 /// When the sign-in is denied, which is recorded, or the store fails.
@@ -79,13 +80,14 @@ pub async fn with_authorization(
     network: Network,
     provider: &str,
     code: &AuthorizationCode<'_>,
+    prefix: Prefix,
 ) -> Result<IssuedToken, SignOnError> {
     let provider = app.sign_on.provider(provider).map_err(SignOnDenial::from)?;
     app.logins.admit(Attempt::Code, Counted::Network(network)).await?;
     let exchanged = asked(app, provider, Attempt::Code, network, async {
         provider.issuer.exchange_code(&provider.client, code).await
     });
-    finish(app, provider, Attempt::Code, network, exchanged.await?).await
+    finish(app, provider, Attempt::Code, network, exchanged.await?, prefix).await
 }
 
 /// Begins a sign-in with a device code.
@@ -132,7 +134,7 @@ pub async fn poll_device(app: &App, network: Network, poll: &DevicePoll) -> Resu
         turn.is_pending(Instant::now());
         return Err(SignOnDenial::Exchange(ExchangeError::Pending { slow_down }).into());
     }
-    let issued = finish(app, provider, Attempt::DevicePoll, network, polled).await?;
+    let issued = finish(app, provider, Attempt::DevicePoll, network, polled, Prefix::Mcpd).await?;
     app.logins.refund(Attempt::DeviceCode, network);
     Ok(issued)
 }
@@ -161,10 +163,11 @@ async fn finish(
     attempt: Attempt,
     network: Network,
     exchanged: Result<Claims, ExchangeError>,
+    prefix: Prefix,
 ) -> Result<IssuedToken, SignOnError> {
     let vouched = exchanged.as_ref().ok().map(|claims| claims.subject.clone());
     let begun = match exchanged {
-        Ok(claims) => begin_session(app, provider, &claims).await,
+        Ok(claims) => begin_session(app, provider, &claims, prefix).await,
         Err(error) => Err(SignOnDenial::from(error).into()),
     };
     let denial = match begun {
@@ -191,9 +194,14 @@ async fn finish(
     Err(denial.into())
 }
 
-async fn begin_session(app: &App, provider: &Provider, claims: &Claims) -> Result<IssuedToken, SignOnError> {
+async fn begin_session(
+    app: &App,
+    provider: &Provider,
+    claims: &Claims,
+    prefix: Prefix,
+) -> Result<IssuedToken, SignOnError> {
     let groups = provider.groups(claims).map_err(SignOnDenial::from)?;
-    let new = NewCredential::mint("session")?;
+    let new = NewCredential::mint(prefix, "session")?;
     let origin = TokenOrigin { issuer: provider.issuer.url().clone(), subject: claims.subject.clone() };
     // As many writes of one person as of any account: its own, if there is one already.
     let known = sign_on::linked_user(&*app.fresh().await?, &origin).map(|user| user.id().clone());

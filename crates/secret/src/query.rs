@@ -51,7 +51,7 @@ fn decoded(text: &str) -> Cow<'_, str> {
 /// Whether a word begins with the prefix of a token; labels and names that contain it elsewhere do not count.
 fn holds_token(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    [Prefix::Mcpd, Prefix::Local].into_iter().any(|prefix| {
+    [Prefix::Mcpd, Prefix::Console, Prefix::Local].into_iter().any(|prefix| {
         lower.match_indices(prefix.as_str()).any(|(at, _)| {
             let before = lower.get(..at).and_then(|before| before.chars().next_back());
             !before.is_some_and(|before| before.is_ascii_alphanumeric() || matches!(before, '_' | '-'))
@@ -72,6 +72,7 @@ mod tests {
             "a=1&access_token=x",
             "API-KEY=x",
             "q=mcpd_abc",
+            "q=mcpc_abc",
             "key",
             "t%6Fken=x",
             "%74%6F%6B%65%6E=x",

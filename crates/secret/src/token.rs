@@ -16,6 +16,8 @@ use crate::random::{self, RandomError};
 pub enum Prefix {
     /// `mcpd_`: a bearer that `mcpd` knows.
     Mcpd,
+    /// `mcpc_`: the session of a browser at the console, which no API accepts.
+    Console,
     /// `mcpl_`: the local key of an agent, the credential of one machine's user.
     Local,
 }
@@ -25,6 +27,7 @@ impl Prefix {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mcpd => "mcpd_",
+            Self::Console => "mcpc_",
             Self::Local => "mcpl_",
         }
     }
@@ -181,7 +184,7 @@ mod tests {
     #[test]
     fn minted_tokens_have_their_shape_and_differ() {
         let mut seen = HashSet::new();
-        for prefix in [Prefix::Mcpd, Prefix::Local] {
+        for prefix in [Prefix::Mcpd, Prefix::Console, Prefix::Local] {
             for _ in 0..100 {
                 let token = mint(prefix).unwrap();
                 assert_eq!(token.expose().len(), 54);

@@ -13,6 +13,7 @@ use mcpctl_api::{
     Spec,
     question::{IssuedToken, LoginRequest, PasswordChange, WhoAmI},
 };
+use mcpctl_secret::token::Prefix;
 use mcpctl_server::Peer;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
@@ -50,7 +51,7 @@ pub async fn login(
     let LoginRequest { user, password } = json(&body)?;
     drop(body);
     let network = app.logins.network(peer, &headers);
-    Ok(tokens::show(sessions::begin(&app, network, &user, &password).await?))
+    Ok(tokens::show(sessions::begin(&app, network, &user, &password, Prefix::Mcpd).await?))
 }
 
 /// Ends the session whose token is presented

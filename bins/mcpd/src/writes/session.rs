@@ -87,7 +87,7 @@ pub struct TokenSession {
     pub session: Name,
     /// The hash of the session's token.
     pub hash: TokenHash,
-    /// Maximum of sessions of one user.
+    /// Maximum of sessions that are begun with one token.
     pub max_sessions: usize,
 }
 
@@ -100,6 +100,9 @@ pub enum TokenSessionRefusal {
     /// The token is of a program.
     #[error("the token belongs to a service account, which has no sessions")]
     NoPerson,
+    /// The token is that of a session, whose end a session of its own would outlive.
+    #[error("this is the token of a session, which begins no other")]
+    Session,
     /// The token is the old secret of another one.
     #[error("this secret was replaced by a rotation, so it begins no session")]
     Replaced,
@@ -108,7 +111,7 @@ pub enum TokenSessionRefusal {
 /// Begins a session that may do what the token of this principal may, and ends with that token at the latest.
 ///
 /// # Errors
-/// When the token is not a person's, or its secret was replaced.
+/// When the token is not a person's, is a session's, or its secret was replaced.
 pub fn begin_with_token(
     before: &Snapshot,
     principal: &Principal,
@@ -121,6 +124,9 @@ pub fn begin_with_token(
     let Spec::Token(token) = &token.resource.spec else { return Err(Rejected::Unknown.into()) };
     if principal.subject.kind != SubjectKind::User {
         return Err(TokenSessionRefusal::NoPerson);
+    }
+    if token.session {
+        return Err(TokenSessionRefusal::Session);
     }
     if token.rotated_from.is_some() {
         return Err(TokenSessionRefusal::Replaced);
@@ -148,13 +154,13 @@ pub(super) struct SessionDraft<'a> {
     pub(super) origin: Option<TokenOrigin>,
     /// The accounts that cap it.
     pub(super) makers: &'a [Id],
-    /// Maximum of sessions of one user.
+    /// Maximum of sessions of one user, or of one token.
     pub(super) max_sessions: usize,
     /// The token that it is begun with.
     pub(super) token: Option<(&'a Id, &'a TokenSpec)>,
 }
 
-/// Puts a session, and ends the oldest ones of the user beyond the maximum.
+/// Puts a session, and ends the oldest ones of its kind beyond the maximum.
 pub(super) fn put_session(
     before: &Snapshot,
     batch: &mut Batch,
@@ -178,20 +184,22 @@ pub(super) fn put_session(
     let token = TokenDraft { name: draft.name, spec, hash: draft.hash };
     let session = token.into_stored(batch.next_revision(), now);
     batch.put(Arc::clone(&session));
-    for oldest in sessions_to_end(before, user.id(), draft.max_sessions) {
+    let begun_with = draft.token.map(|(id, _)| id);
+    for oldest in sessions_to_end(before, user.id(), begun_with, draft.max_sessions) {
         batch.remove(oldest);
     }
     session
 }
 
-/// The oldest sessions of an account that make room for a new one, so that repeated logins do not fill the store.
-pub(super) fn sessions_to_end<'a>(
+/// The oldest sessions that make room for a new one, so that repeated logins do not fill the store: of those that were begun with
+/// the same token, or with none, because a narrow token must not end the sessions of its owner.
+fn sessions_to_end<'a>(
     before: &'a Snapshot,
     user: &Id,
+    begun_with: Option<&Id>,
     max: usize,
 ) -> impl Iterator<Item = &'a Arc<Stored>> {
-    let is_session =
-        |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.session);
+    let is_session = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.session && token.begun_with.as_ref() == begun_with);
     let mut sessions: Vec<&Arc<Stored>> = before.tokens_of(user).filter(is_session).collect();
     sessions.sort_by_key(|stored| stored.resource.revision);
     let count = (sessions.len() + 1).saturating_sub(max);

@@ -8,9 +8,11 @@ use crate::browser::Browser;
 
 const SIGN_IN: &str = "/console/sign-in";
 
-async fn with_password(mcpd: &Mcpd) {
-    mcpd.user("alice", None).await;
+/// The user `alice` with a password; returns a token of hers.
+async fn with_password(mcpd: &Mcpd) -> String {
+    let token = mcpd.user("alice", Some("llm-user")).await;
     mcpd.apply(json!([{"kind": "User", "name": "alice", "password": "correct horse battery"}])).await;
+    token
 }
 
 async fn tokens(mcpd: &Mcpd, subject: &str) -> Vec<Value> {
@@ -47,12 +49,12 @@ async fn password_begins_a_session_that_ends_at_the_store() {
     assert_eq!(session(&tokens(&mcpd, "alice").await), 1, "it is listed as every session is");
 
     // What the browser held is worth nothing after the sign-out.
-    let held = browser.cookie("session").unwrap();
+    let held = browser.cookies.lock().unwrap().clone();
     let page = browser.post("/console/llms", "/console/sign-out", &[]).await;
     assert_eq!(page.header("location"), "/console/sign-in?signed_out=true");
     assert_eq!((browser.cookie("session"), session(&tokens(&mcpd, "alice").await)), (None, 0));
     browser.get(page.header("location")).await.is(StatusCode::OK).has("the session has ended");
-    assert_eq!(mcpd.get("/api/v1/auth/whoami", &held).await.status(), StatusCode::UNAUTHORIZED);
+    browser.cookies.lock().unwrap().extend(held);
     browser.get("/console/llms").await.is(StatusCode::SEE_OTHER);
 }
 
@@ -69,9 +71,16 @@ async fn session_of_a_token_is_as_narrow_and_ends_with_it() {
     let browser = Browser::signed_in(&mcpd, narrow["token"].as_str().unwrap()).await;
     browser.get("/console/llms").await.is(StatusCode::OK).has(">a</a>").lacks(">b</a>");
     let session = browser.cookie("session").unwrap();
-    assert_ne!(session, narrow["token"].as_str().unwrap(), "the token itself stays out of the browser");
-    let me: Value = mcpd.get("/api/v1/auth/whoami", &session).await.json().await.unwrap();
-    assert_eq!((&me["rules"], &me["expiresAt"]), (&rules, &narrow["expiresAt"]));
+    assert!(session.starts_with("mcpc_"), "the token itself stays out of the browser");
+    let sessions = tokens(&mcpd, "alice").await;
+    let session = sessions.iter().find(|token| token["session"] == json!(true)).unwrap();
+    let stored: Value = mcpd
+        .get(&format!("/api/v1/tokens/{}", session["id"].as_str().unwrap()), &mcpd.admin())
+        .await
+        .json()
+        .await
+        .unwrap();
+    assert_eq!((&stored["rules"], &stored["expiresAt"]), (&rules, &narrow["expiresAt"]));
 
     let wide = Browser::signed_in(&mcpd, &alice).await;
     wide.get("/console/llms").await.has(">b</a>");
@@ -121,6 +130,71 @@ async fn what_is_no_token_of_a_person_begins_no_session() {
 }
 
 #[tokio::test]
+async fn session_begins_no_other_session() {
+    let mcpd = Mcpd::start().await;
+    let alice = with_password(&mcpd).await;
+    // Neither what a browser holds nor the session of a command line, which an end of the first would not reach.
+    let held = Browser::signed_in(&mcpd, &alice).await.cookie("session").unwrap();
+    let login = json!({"user": "alice", "password": "correct horse battery"});
+    let session: Value = mcpd.post("/api/v1/auth/login", "", &login).await.json().await.unwrap();
+    for (token, status, message) in [
+        (held.as_str(), 401, "this is no token of mcpd"),
+        (session["token"].as_str().unwrap(), 403, "is the token of a session, which begins no other"),
+    ] {
+        let browser = Browser::at(&mcpd);
+        let page = browser.post(SIGN_IN, SIGN_IN, &[("token", token)]).await;
+        assert_eq!(page.status.as_u16(), status);
+        page.has(message);
+        assert_eq!(browser.cookie("session"), None);
+    }
+}
+
+#[tokio::test]
+async fn sessions_of_a_token_make_room_among_themselves() {
+    let mcpd = Mcpd::start().await;
+    let alice = with_password(&mcpd).await;
+    let wide = Browser::at(&mcpd);
+    let right = [("user", "alice"), ("password", "correct horse battery")];
+    wide.post(SIGN_IN, SIGN_IN, &right).await.is(StatusCode::SEE_OTHER);
+    let first = Browser::signed_in(&mcpd, &alice).await;
+    for _ in 0..8 {
+        Browser::signed_in(&mcpd, &alice).await;
+    }
+    wide.get("/console/llms").await.is(StatusCode::OK);
+    first.get("/console/llms").await.is(StatusCode::SEE_OTHER);
+    let sessions =
+        tokens(&mcpd, "alice").await.iter().filter(|token| token["session"] == json!(true)).count();
+    assert_eq!(sessions, 1 + 8);
+}
+
+#[tokio::test]
+async fn new_sign_in_ends_the_session_that_the_browser_had() {
+    let mcpd = Mcpd::start().await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    let browser = Browser::signed_in(&mcpd, &alice).await;
+    let before = browser.cookies.lock().unwrap().clone();
+    browser.post(SIGN_IN, SIGN_IN, &[("token", &alice)]).await.is(StatusCode::SEE_OTHER);
+    browser.get("/console/llms").await.is(StatusCode::OK);
+    let kept = Browser::at(&mcpd);
+    kept.cookies.lock().unwrap().extend(before);
+    kept.get("/console/llms").await.is(StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn planted_cookie_is_no_session_and_is_forgotten() {
+    let mcpd = Mcpd::start().await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    let browser = Browser::signed_in(&mcpd, &alice).await;
+    let name = browser.cookies.lock().unwrap().keys().find(|name| name.contains("session")).unwrap().clone();
+    // A token, which a server of another port may plant, is none of a session.
+    browser.cookies.lock().unwrap().insert(name.clone(), alice.clone());
+    browser.get("/console/llms").await.is(StatusCode::SEE_OTHER);
+    assert_eq!(browser.cookie("session"), None);
+    browser.post(SIGN_IN, SIGN_IN, &[("token", &alice)]).await.is(StatusCode::SEE_OTHER);
+    browser.get("/console/llms").await.is(StatusCode::OK);
+}
+
+#[tokio::test]
 async fn cookie_counts_at_the_console_and_bearer_elsewhere() {
     let mcpd = Mcpd::start().await;
     let browser = Browser::signed_in(&mcpd, &mcpd.admin()).await;
@@ -128,6 +202,11 @@ async fn cookie_counts_at_the_console_and_bearer_elsewhere() {
         let page = browser.get(path).await;
         page.is(StatusCode::UNAUTHORIZED);
         assert_eq!(page.header("content-type"), "application/json", "{path}");
+    }
+    // Servers of other ports of the host read the cookie; what it holds is worth nothing at the API.
+    let held = browser.cookie("session").unwrap();
+    for path in ["/api/v1/auth/whoami", "/v1/models"] {
+        assert_eq!(mcpd.get(path, &held).await.status(), StatusCode::UNAUTHORIZED, "{path}");
     }
     let bearer = format!("Bearer {}", mcpd.admin());
     let stranger = Browser::at(&mcpd);

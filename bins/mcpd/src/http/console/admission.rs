@@ -22,6 +22,7 @@ use super::{
     cookies::Cookie,
     page,
     return_path::ReturnPath,
+    sign_in::set_cookie,
     visit::Visit,
 };
 use crate::{app::App, caller::Caller};
@@ -61,6 +62,7 @@ pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Ne
         Ok(visit) => visit,
         Err(error) => return protected(error.into_response()),
     };
+    let had_session = Cookie::Session.is_in(request.headers(), visit.host.as_ref());
     let response = match admitted(app, guard, &mut request, &mut visit).await {
         Ok(()) => {
             request.extensions_mut().insert(visit.clone());
@@ -69,10 +71,18 @@ pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Ne
                 Err(error) => error.into_response(),
             }
         }
-        Err(error) if error.status() == StatusCode::UNAUTHORIZED && wants_page => {
-            Redirect::to(&here.sign_in()).into_response()
+        Err(error) => {
+            let is_signed_out = error.status() == StatusCode::UNAUTHORIZED;
+            let mut response = match is_signed_out && wants_page {
+                true => Redirect::to(&here.sign_in()).into_response(),
+                false => error.into_response(),
+            };
+            // A browser forgets what is no session, even if another server of this host planted it.
+            if is_signed_out && had_session {
+                set_cookie(&mut response, Cookie::Session.clear(visit.host.as_ref()));
+            }
+            response
         }
-        Err(error) => error.into_response(),
     };
     let mut response = match response.extensions().get::<ErrorOfResponse>() {
         Some(ErrorOfResponse(error)) => {
@@ -102,7 +112,7 @@ async fn admitted(
     let cookie = Cookie::Session.read(request.headers(), visit.host.as_ref()).ok_or_else(signed_out)?;
     let cookie = secrecy::SecretString::from(cookie);
     let session = secrecy::ExposeSecret::expose_secret(&cookie);
-    let hash = token::parse(Prefix::Mcpd, session).map_err(|_| signed_out())?;
+    let hash = token::parse(Prefix::Console, session).map_err(|_| signed_out())?;
     authentication::authenticate(app, request, hash).await.map_err(|error| match error.status() {
         StatusCode::UNAUTHORIZED => {
             HttpError::unauthenticated("your session has ended").hint("sign in, then try again")

@@ -1,5 +1,5 @@
-//! The console's cookies. Their names begin with `__Host-`, so that browsers accept them from this host alone and send them to no other;
-//! they carry the port, because browsers share cookies among the ports of a host.
+//! The console's cookies. Their names begin with `__Host-`, so that browsers accept them from this host alone and send them to no other.
+//! Servers on other ports of the host read and write them all the same: a name has the port, and a value counts at the console alone.
 
 use axum::http::{HeaderMap, HeaderValue, header, uri::Authority};
 use jiff::Timestamp;
@@ -28,16 +28,25 @@ impl Cookie {
         }
     }
 
+    /// Whether a request has it, once or more often.
+    pub fn is_in(self, headers: &HeaderMap, host: Option<&Authority>) -> bool {
+        self.values(headers, host).next().is_some()
+    }
+
     /// Its value in a request; `None` where it occurs more than once.
     pub fn read<'a>(self, headers: &'a HeaderMap, host: Option<&Authority>) -> Option<&'a str> {
+        let mut values = self.values(headers, host);
+        values.next().filter(|value| !value.is_empty() && values.next().is_none())
+    }
+
+    fn values<'a>(self, headers: &'a HeaderMap, host: Option<&Authority>) -> impl Iterator<Item = &'a str> {
         let name = self.name(host);
         let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut values = texts
+        texts
             .flat_map(|text| text.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value);
-        values.next().filter(|value| !value.is_empty() && values.next().is_none())
+            .filter(move |(key, _)| *key == name)
+            .map(|(_, value)| value)
     }
 
     /// Sets it until `ends_at`, or until the browser is closed.

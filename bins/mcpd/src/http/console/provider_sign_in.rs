@@ -24,7 +24,7 @@ use super::{
     super::{error::HttpError, guard::SEC_FETCH_SITE, query::Query},
     cookies::Cookie,
     return_path::ReturnPath,
-    sign_in::{not_private, set_cookie, signed_in},
+    sign_in::{end_previous, not_private, set_cookie, signed_in},
     visit::Visit,
 };
 use crate::{app::App, clock, sign_on};
@@ -145,7 +145,7 @@ pub async fn come_back(
 }
 
 async fn finish(
-    app: &App,
+    app: &Arc<App>,
     visit: &Visit,
     peer: Peer,
     headers: &HeaderMap,
@@ -177,7 +177,9 @@ async fn finish(
         nonce: &begun.derived("nonce").to_string(),
     };
     let network = app.logins.network(peer, headers);
-    let session = Box::pin(sign_on::with_authorization(app, network, &begun.provider, &code)).await?;
+    let session =
+        Box::pin(sign_on::with_authorization(app, network, &begun.provider, &code, Prefix::Console)).await?;
+    end_previous(app, visit, headers).await;
     Ok(signed_in(visit, &session, &begun.return_to))
 }
 

@@ -94,7 +94,10 @@ pub async fn sign_in(
     }
     let begun = begin(&app, &form, peer, &headers).await;
     match begun {
-        Ok(session) => Ok(signed_in(&visit, &session, &form.return_to)),
+        Ok(session) => {
+            end_previous(&app, &visit, &headers).await;
+            Ok(signed_in(&visit, &session, &form.return_to))
+        }
         Err(error) => {
             let page = SignInPage {
                 frame: Frame::new(&visit, None, "Sign in"),
@@ -123,7 +126,7 @@ async fn begin(
     match (&form.user, &form.password, &form.token) {
         (Some(user), Some(password), None) => {
             let network = app.logins.network(peer, headers);
-            Ok(sessions::begin(app, network, user.trim(), password).await?)
+            Ok(sessions::begin(app, network, user.trim(), password, Prefix::Console).await?)
         }
         (None, None, Some(token)) => {
             let hash = token::parse(Prefix::Mcpd, token.expose().trim()).map_err(|_| {
@@ -133,6 +136,21 @@ async fn begin(
             Ok(Box::pin(sessions::begin_with_token(app, hash)).await?)
         }
         _ => Err(HttpError::invalid("", "give a user and a password, or a token")),
+    }
+}
+
+/// Ends the session that the browser had before, which no cookie holds any more.
+pub(super) async fn end_previous(app: &Arc<App>, visit: &Visit, headers: &HeaderMap) {
+    let previous = Cookie::Session.read(headers, visit.host.as_ref());
+    let Some(Ok(hash)) = previous.map(|text| token::parse(Prefix::Console, text)) else { return };
+    // One that is not valid has ended already.
+    let Ok(caller) = app.authenticate(hash).await else { return };
+    if let Err(error) = commit(app, caller, vec![Intent::EndSession], WriteOptions::default()).await {
+        let error = HttpError::from(error.cause);
+        tracing::warn!(
+            error = error.body().message,
+            "the previous session of a browser goes on until it expires"
+        );
     }
 }
 

@@ -33,6 +33,9 @@ impl From<TokenSessionRefusal> for HttpError {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "forbidden", message)
                     .hint("sign in with a token of your own user, or with a password")
             }
+            TokenSessionRefusal::Session =>
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "forbidden", message)
+                    .hint("sign in with a password or a provider, or with a token of your own: mcpctl token create NAME"),
             TokenSessionRefusal::Replaced => {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "forbidden", message)
                     .hint("use the new secret")
