@@ -19,6 +19,8 @@ enum Cause {
     Failed,
     /// The command line was wrong; nothing was sent.
     Usage,
+    /// A comparison could not be made, for which 1 is the answer that something differs.
+    Uncompared,
     /// The reader of our output closed the pipe, which is no failure.
     BrokenPipe,
 }
@@ -32,6 +34,15 @@ impl Failure {
     /// Wrong usage that the parser of the command line cannot detect.
     pub fn usage(message: impl fmt::Display) -> Self {
         Self { cause: Cause::Usage, ..Self::new(message) }
+    }
+
+    /// The same failure of a comparison.
+    #[must_use]
+    pub fn uncompared(self) -> Self {
+        match self.cause {
+            Cause::Failed => Self { cause: Cause::Uncompared, ..self },
+            Cause::Usage | Cause::Uncompared | Cause::BrokenPipe => self,
+        }
     }
 
     /// Whether the command line was wrong.
@@ -63,7 +74,7 @@ impl Failure {
     pub fn exit_code(&self) -> Option<ExitCode> {
         match self.cause {
             Cause::Failed => Some(ExitCode::FAILURE),
-            Cause::Usage => Some(ExitCode::from(2)),
+            Cause::Usage | Cause::Uncompared => Some(ExitCode::from(2)),
             Cause::BrokenPipe => None,
         }
     }

@@ -168,8 +168,16 @@ fn unknown_variant(variant: &str, expected: &[&str]) -> Diagnosis {
     meant(diagnosis, variant, expected.iter().copied())
 }
 
+/// The keys of Kubernetes's documents that are none here.
+const KUBERNETES: [&str; 4] = ["apiVersion", "metadata", "spec", "status"];
+const FLAT: &str =
+    "documents are flat: `kind`, `name`, `labels`, then the fields of the kind, e.g. `mcpctl explain llm`";
+
 fn unknown_field(field: &str, expected: &[&str]) -> Diagnosis {
     let message = format!("unknown field `{field}`, expected one of {}", expected.join(", "));
+    if KUBERNETES.contains(&field) {
+        return Diagnosis::new(message).hint(FLAT);
+    }
     // Fields of every document are read elsewhere.
     meant(Diagnosis::new(message), field, expected.iter().copied().chain(COMMON_KEYS))
 }

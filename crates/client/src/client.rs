@@ -154,7 +154,7 @@ impl Client {
         Self { skip_check: skip, ..self }
     }
 
-    /// The same client, whose writes of documents and removals mcpd judges and does not store, where `is_dry` says so.
+    /// The same client; in a dry run mcpd judges its writes of documents and its removals, and does not store them.
     #[must_use]
     pub fn as_dry_run(self, is_dry: bool) -> Self {
         Self { dry_run: is_dry, ..self }

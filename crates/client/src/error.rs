@@ -254,7 +254,7 @@ pub fn check_address(server: &Url) -> Result<(), ClientError> {
 }
 
 /// A server's address for messages, without credentials, query and fragment.
-pub(crate) fn shown(server: &Url) -> String {
+pub fn shown(server: &Url) -> String {
     let mut server = server.clone();
     // These fail for addresses that cannot have credentials, which then have none.
     let _ = server.set_username("");

@@ -28,7 +28,7 @@ pub use client::{
     UsageRequest,
 };
 pub use download::{DownloadError, download};
-pub use error::{ClientError, ErrorResponse, PLAIN_MCPD, check_address, is_loopback};
+pub use error::{ClientError, ErrorResponse, PLAIN_MCPD, check_address, is_loopback, shown};
 pub use feed::{FeedClient, FeedError, FeedEvent, FeedStream};
 pub use guard::{ForeignPeer, Guard};
 pub use health::{Health, HealthCheck};

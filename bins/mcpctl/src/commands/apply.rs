@@ -120,10 +120,14 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     report.finish()
 }
 
-/// Shows line by line what an apply would change. Exit code 0 where nothing, 1 where something would.
+/// Shows line by line what an apply would change. Exit code 0 where nothing, 1 where something would, 2 where that is not known.
 ///
 /// The server decides whether something would change, because only the server knows secret values; they are never shown.
 pub async fn diff(global: &Global, args: &DiffArgs) -> Outcome {
+    compare(global, args).await.map_err(Failure::uncompared)
+}
+
+async fn compare(global: &Global, args: &DiffArgs) -> Outcome {
     let selector = LabelSelector::parse(args.selector.as_deref())?;
     let found = writable(read(&args.files).await?, selector.as_ref());
     if found.is_empty() {

@@ -20,6 +20,8 @@ use crate::{
 
 /// Resources that are looked at before the question.
 const MAX_LISTED: usize = 1000;
+/// Resources that are looked at one by one, where not all of them can be removed.
+const MAX_JUDGED: usize = 50;
 
 /// What to remove.
 #[derive(clap::Args)]
@@ -39,7 +41,7 @@ pub struct Args {
     recursive: bool,
     #[command(flatten)]
     selection: SelectionArgs,
-    /// What does not exist is no error
+    /// Do not fail for what does not exist
     #[arg(long)]
     ignore_not_found: bool,
     /// Do not ask on a terminal before what is hard to undo
@@ -112,18 +114,9 @@ async fn targets(global: &Global, args: &Args) -> Result<Vec<(Kind, String)>, Fa
 
 /// Lists what goes and what goes with it, and asks, where that is hard to undo.
 async fn agreed(client: &Client, targets: &[(Kind, String)], args: &Args) -> Result<bool, Failure> {
-    let removals = targets.iter().take(MAX_LISTED).map(|(kind, name)| Removal {
-        kind: *kind,
-        target: name.clone(),
-        revision: None,
-    });
-    let delete: Vec<_> = removals.collect();
-    let judged = client.clone().as_dry_run(true);
-    let batch = Batch { documents: &[], delete: &delete, shows_resources: false };
-    // What cannot be removed is reported by the removal itself.
-    let along = judged.apply_batch(&batch).await.map(|report| report.warnings).unwrap_or_default();
+    let (along, is_judged) = consequences(&client.clone().as_dry_run(true), targets).await;
     let is_many = targets.len() > 1 && args.selection.selects();
-    if along.is_empty() && !is_many && !targets.iter().any(|(kind, _)| is_irreplaceable(*kind)) {
+    if is_judged && along.is_empty() && !is_many && !targets.iter().any(|(kind, _)| is_irreplaceable(*kind)) {
         return Ok(true);
     }
     note!("this removes for good:");
@@ -137,6 +130,26 @@ async fn agreed(client: &Client, targets: &[(Kind, String)], args: &Args) -> Res
         note!("  {warning}");
     }
     terminal::confirm("Remove it?")
+}
+
+/// What goes along with the resources, and whether that is known of all of them.
+async fn consequences(judge: &Client, targets: &[(Kind, String)]) -> (Vec<String>, bool) {
+    let removal =
+        |(kind, name): &(Kind, String)| Removal { kind: *kind, target: name.clone(), revision: None };
+    let delete: Vec<_> = targets.iter().take(MAX_LISTED).map(removal).collect();
+    let batch = Batch { documents: &[], delete: &delete, shows_resources: false };
+    if let Ok(report) = judge.apply_batch(&batch).await {
+        return (report.warnings, targets.len() <= MAX_LISTED);
+    }
+    // One that is missing or refused fails the whole; the others are removed all the same.
+    let (mut along, mut is_judged) = (Vec::new(), targets.len() <= MAX_JUDGED);
+    for (kind, name) in targets.iter().take(MAX_JUDGED) {
+        match judge.delete(*kind, name, None).await {
+            Ok(warnings) => along.extend(warnings),
+            Err(error) => is_judged &= error.status().is_some_and(|status| status.is_client_error()),
+        }
+    }
+    (along, is_judged)
 }
 
 /// Whether a resource holds what no file and no person can bring back.

@@ -9,6 +9,7 @@ use std::{
 
 use mcpctl_api::{Name, Resource, yaml};
 use mcpctl_client::Client;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{files, retry, targets::Targets};
 use crate::{
@@ -107,8 +108,11 @@ async fn edit(
     let mut refused = None;
     loop {
         std::fs::write(path, &presented)?;
-        editor.open(path)?;
-        let written = files::read_file(path)?;
+        match editor.open(path) {
+            Err(failure) if refused.is_some() => return Err(End::Unstored(failure)),
+            opened => opened?,
+        }
+        let written = files::read_file(path).map_err(End::Unstored)?;
         let text = without_notes(&written);
         if text.trim().is_empty() || text == original {
             return Ok(None);
@@ -244,6 +248,10 @@ impl Editor {
     /// Opens a file, and returns when the editor ends.
     fn open(&self, path: &Path) -> Result<(), Failure> {
         let editor = &self.0;
+        // Signals of the keyboard reach the whole terminal, and are for the editor: ended by one, this program would leave the text
+        // behind. Handlers, unlike ignored signals, do not pass to the editor.
+        let _interrupt = signal(SignalKind::interrupt())?;
+        let _quit = signal(SignalKind::quit())?;
         // An editor with arguments, such as `code --wait`, is a command line.
         let mut command = Command::new("sh");
         let status = command.arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status()?;

@@ -13,7 +13,7 @@ use mcpctl_api::{
     selector::Selector,
     yaml,
 };
-use mcpctl_client::{ClientError, ClientTls, download};
+use mcpctl_client::{ClientError, ClientTls, download, shown};
 use url::Url;
 
 use crate::failure::Failure;
@@ -63,7 +63,7 @@ pub async fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<FromFile>, F
             read_text("stdin", stdin()?, &mut found)?;
         } else if let Some(url) = address(path)? {
             let bytes = download(&url, &ClientTls::default(), yaml::MAX_BYTES).await;
-            let name = path.display().to_string();
+            let name = shown(&url);
             let text = decoded(&name, &bytes.map_err(Failure::new)?)?;
             read_text(&name, text, &mut found)?;
         } else if path.is_dir() {
@@ -90,7 +90,7 @@ fn address(path: &Path) -> Result<Option<Url>, Failure> {
         Some(text) if text.starts_with("https://") || text.starts_with("http://") => text
             .parse()
             .map(Some)
-            .map_err(|error| Failure::usage(format!("`{text}` is not an address: {error}"))),
+            .map_err(|error| Failure::usage(format!("the address after -f is wrong: {error}"))),
         _ => Ok(None),
     }
 }

@@ -4,7 +4,7 @@ use mcpctl_access::builtin;
 use mcpctl_api::{Kind, Name};
 use mcpctl_client::Client;
 
-use super::targets::{LabelSelector, Targets};
+use super::targets::{LabelSelector, Wanted};
 use crate::failure::Failure;
 
 /// The arguments that name or select resources.
@@ -31,26 +31,35 @@ impl SelectionArgs {
         words: &[String],
     ) -> Result<Vec<(Kind, String)>, Failure> {
         let selector = LabelSelector::parse(self.selector.as_deref())?;
-        let kind = match Targets::parse(words)? {
-            Targets::These(_) if self.selects() => {
+        let kinds = match Wanted::parse(words)? {
+            Wanted::These(_) if self.selects() => {
                 return Err(Failure::usage("either names or a selector, not both"));
             }
-            Targets::These(targets) => return Ok(targets),
-            Targets::All(kind) if !self.selects() => {
-                return Err(Failure::usage(format!("which of the {}?", kind.plural()))
-                    .hint("name one, select some with -l, or all with --all"));
+            Wanted::These(targets) => return Ok(targets),
+            Wanted::All => {
+                return Err(
+                    Failure::usage("`all` is not a kind here").hint("name the kinds, e.g. llms,users")
+                );
             }
-            Targets::All(kind) => kind,
+            Wanted::Kinds(kinds) => kinds,
         };
+        let plurals = kinds.iter().map(|kind| kind.plural()).collect::<Vec<_>>().join(", ");
+        if !self.selects() {
+            return Err(Failure::usage(format!("which of the {plurals}?"))
+                .hint("name one, select some with -l, or all with --all"));
+        }
         // An empty selector is most often an empty variable.
         if selector.as_ref().is_some_and(|selector| selector.parsed.is_empty()) {
-            return Err(Failure::usage(format!("an empty selector means all {}", kind.plural()))
+            return Err(Failure::usage(format!("an empty selector means all {plurals}"))
                 .hint("name the labels, e.g. -l team=a, or select all with --all"));
         }
-        let list = client()?.list(kind, selector.as_ref().map(|selector| selector.text.as_str())).await?;
-        let is_changeable = |name: &Name| kind != Kind::Role || !builtin::is_builtin(name.as_str());
-        let names = list.items.into_iter().map(|item| item.name).filter(is_changeable);
-        let targets: Vec<_> = names.map(|name| (kind, name.to_string())).collect();
+        let (client, mut targets) = (client()?, Vec::new());
+        for kind in kinds {
+            let list = client.list(kind, selector.as_ref().map(|selector| selector.text.as_str())).await?;
+            let is_changeable = |name: &Name| kind != Kind::Role || !builtin::is_builtin(name.as_str());
+            let names = list.items.into_iter().map(|item| item.name).filter(is_changeable);
+            targets.extend(names.map(|name| (kind, name.to_string())));
+        }
         if targets.is_empty() {
             note!("nothing found");
         }

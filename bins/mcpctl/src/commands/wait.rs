@@ -51,7 +51,8 @@ impl FromStr for Condition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
+        // kubectl writes conditions with a capital.
+        match text.to_ascii_lowercase().as_str() {
             "create" => return Ok(Self::Create),
             "delete" => return Ok(Self::Delete),
             "condition=ready" => return Ok(Self::Ready),

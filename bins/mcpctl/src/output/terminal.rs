@@ -134,6 +134,11 @@ pub fn ask_secret(prompt: &str, is_new: bool) -> Result<String, Failure> {
 
 /// Asks a question on the terminal that takes yes or no; without an answer it is no.
 pub fn confirm(question: &str) -> Result<bool, Failure> {
+    if !io::stderr().is_terminal() {
+        return Err(
+            Failure::new("nothing was changed: there is no terminal to ask on").hint("-y agrees to it")
+        );
+    }
     let asked = dialoguer::Confirm::new().with_prompt(question).default(false).show_default(true);
     Ok(asked.interact_opt().map_err(Failure::new)?.unwrap_or(false))
 }

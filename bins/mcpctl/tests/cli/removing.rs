@@ -89,6 +89,10 @@ async fn deletion_that_is_hard_to_undo_is_asked_for_on_a_terminal() {
     let (code, shown) = typed(&shell, &["delete", "users", "-l", "team=red", "-y"], "").await;
     assert_eq!(code, 0, "{shown}");
     assert_eq!(users().await, "users/admin\n");
+    // A name that is missing hides nothing of what goes with the others.
+    let (code, shown) = typed(&shell, &["delete", "group", "nope", "crew"], "n").await;
+    assert_eq!(code, 1, "{shown}");
+    assert!(shown.contains("RoleBinding `crew-runs` is deleted too"), "{shown}");
     // A group takes a binding along.
     let (code, shown) = typed(&shell, &["delete", "group", "crew"], "y").await;
     assert_eq!(code, 0, "{shown}");
@@ -107,6 +111,8 @@ async fn deletion_goes_on_after_what_cannot_be_removed() {
     assert_eq!(output.stderr.matches("error: there is no User").count(), 2, "{}", output.stderr);
     let ignored = shell.run(&["delete", "users", "nope", "--ignore-not-found"]).await;
     assert_eq!((ignored.code, ignored.stdout.as_str(), ignored.stderr.as_str()), (0, "", ""));
+    let both = shell.run(&["delete", "limits,groups", "--all", "--dry-run"]).await.succeeded();
+    assert_eq!(both, "limits/few deleted (dry run)\ngroups/crew deleted (dry run)\n");
     let error = shell.run(&["delete", "limits"]).await.failed(2);
     assert!(error.contains("which of the limits?") && error.contains("--all"), "{error}");
     assert_eq!(shell.run(&["delete", "limits", "--all", "-o", "name"]).await.succeeded(), "limits/few\n");

@@ -319,7 +319,9 @@ async fn files_come_from_the_web_without_a_credential_and_from_directories_below
     assert!(error.starts_with(&format!("error: {url}/file.yaml:5:1: unknown field `naem`")), "{error}");
     assert!(error.contains("hint: did you mean `name`?"), "{error}");
     let error = shell.run(&["apply", "-f", &format!("{url}/redirect?token=x")]).await.failed(1);
-    assert!(error.contains("unknown field `naem`"), "{error}");
+    assert!(error.contains("unknown field `naem`") && !error.contains("token=x"), "{error}");
+    let error = shell.run(&["diff", "-f", &format!("{url}/file.yaml")]).await.failed(2);
+    assert!(error.contains("unknown field `naem`"), "1 is for differences: {error}");
     for (path, expected) in [("/away", "redirect"), ("/loop", "redirect")] {
         let error = shell.run(&["apply", "-f", &format!("{url}{path}")]).await.failed(1);
         assert!(error.contains("cannot be fetched") && error.contains(expected), "{error}");
