@@ -27,8 +27,10 @@ const MAX_QUESTION_BODY: ByteSize = ByteSize::kib(64);
 const MAX_JOURNAL_BODY: ByteSize = ByteSize::mib(2);
 /// Documents.
 const MAX_RESOURCE_BODY: ByteSize = ByteSize::mib(4);
-/// Forms of the console: a secret's value, or a prompt, as forms encode them.
+/// Forms of the console: a secret's value, as forms encode it.
 const MAX_FORM_BODY: ByteSize = ByteSize::kib(256);
+/// The playground's form: as many characters as its page takes, each of up to nine bytes as forms encode them.
+const MAX_PROMPT_BODY: ByteSize = ByteSize::kib(768);
 /// Prompts may contain images.
 const MAX_INFERENCE_BODY: ByteSize = ByteSize::mib(32);
 
@@ -42,6 +44,7 @@ fn max_body(route: &str) -> ByteSize {
         | "/api/v1/admin/lift-throttle" => MAX_QUESTION_BODY,
         "/api/v1/agents/{agent}/journal" => MAX_JOURNAL_BODY,
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => MAX_INFERENCE_BODY,
+        "/console/playground/infer" => MAX_PROMPT_BODY,
         route if route.starts_with("/console/") => MAX_FORM_BODY,
         "/v1/messages" | "/v1/messages/count_tokens" => MAX_INFERENCE_BODY,
         "/api/v1/{kind}/{idOrName}/infer" => MAX_INFERENCE_BODY,

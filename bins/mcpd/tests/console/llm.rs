@@ -1,11 +1,14 @@
 //! The page of one Llm.
 
+use std::sync::Arc;
+
 use mcpctl_testkit::{
     daemons::Mcpd,
     model_server::{ModelServer, Reply},
 };
 use reqwest::StatusCode;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::browser::Browser;
 
@@ -50,6 +53,25 @@ async fn page_shows_what_the_llm_does_and_who_may_use_it() {
     browser.get("/console/llms/gpt").await.is(StatusCode::FORBIDDEN);
     browser.get("/console/llms/nothing").await.is(StatusCode::FORBIDDEN);
     browser.post("/console/llms", "/console/llms/backup/test", &[]).await.is(StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn page_is_shown_where_usage_has_to_wait_and_is_read_again_without_it() {
+    let mcpd = Mcpd::start().await;
+    mcpd.llm("gpt", "http://127.0.0.1:9/v1").await;
+    let browser = Arc::new(Browser::signed_in(&mcpd, &mcpd.admin()).await);
+    let mut pages = JoinSet::new();
+    for _ in 0..24 {
+        let browser = Arc::clone(&browser);
+        pages.spawn(async move { browser.get("/console/llms/gpt").await });
+    }
+    for page in pages.join_all().await {
+        page.is(StatusCode::OK).has("Where requests go").has("Usage of 30 days");
+        page.has("data-live-control=\"/console/llms/gpt?live=true\"");
+    }
+    let live = browser.get("/console/llms/gpt?live=true").await;
+    live.is(StatusCode::OK).has("id=\"state\"").has("id=\"targets\"");
+    live.lacks("Usage of 30 days").lacks("Who may use it").lacks("Limits on your requests");
 }
 
 #[tokio::test]

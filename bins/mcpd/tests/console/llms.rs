@@ -1,6 +1,6 @@
 //! The list of Llms.
 
-use mcpctl_testkit::daemons::Mcpd;
+use mcpctl_testkit::daemons::{Mcpd, eventually};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -31,6 +31,26 @@ async fn list_shows_what_the_caller_may_view_and_nothing_else() {
     // A revocation holds for the next page.
     assert_eq!(mcpd.delete("/api/v1/rolebindings/alice-a", &admin).await.status(), StatusCode::NO_CONTENT);
     browser.get("/console/llms").await.has("There is no Llm that you may view");
+}
+
+#[tokio::test]
+async fn breaker_that_lets_a_request_through_is_so_named_on_both_pages() {
+    let mcpd = Mcpd::start().await;
+    mcpd.apply(json!([{"kind": "Llm", "name": "gpt", "type": "openai", "url": "http://127.0.0.1:9/v1", "model": "m-1",
+        "retries": {"max": 0}, "breaker": {"failures": 1, "open": "1ms"}}]))
+        .await;
+    let body = json!({"model": "gpt", "messages": [{"role": "user", "content": "x"}]});
+    mcpd.post("/v1/chat/completions", &mcpd.admin(), &body).await;
+    let browser = Browser::signed_in(&mcpd, &mcpd.admin()).await;
+    let browser = &browser;
+    for path in ["/console/llms", "/console/llms/gpt"] {
+        eventually("the breaker lets a request through", async || {
+            let page = browser.get(path).await;
+            page.html.contains("<span class=\"state warn\">breaker half open</span>").then_some(())
+        })
+        .await;
+        browser.get(path).await.lacks(">breaker open<");
+    }
 }
 
 #[tokio::test]

@@ -58,8 +58,19 @@ async fn answer_comes_as_a_page_with_who_gave_it() {
     for header in ["cookie", "origin", "sec-fetch-site", "authorization"] {
         assert_eq!(sent.header(header), None, "{header}");
     }
-    let fields = [("llm", "gpt"), ("prompt", "x"), ("temperature", "hot")];
-    browser.post(PLAYGROUND, INFER, &fields).await.is(StatusCode::BAD_REQUEST).has("`hot` is not a number");
+    // What was written stays.
+    for temperature in ["hot", "NaN", "inf", "-infinity", "1e400"] {
+        let fields =
+            [("llm", "gpt"), ("system", "Be kind"), ("prompt", "a long one"), ("temperature", temperature)];
+        let page = browser.post(PLAYGROUND, INFER, &fields).await;
+        page.is(StatusCode::BAD_REQUEST).has(&format!("`{temperature}` is not a number"));
+        page.has("a long one</textarea>").has("value=\"Be kind\"").has("<option value=\"gpt\" selected>");
+    }
+    // The page takes as many characters as the form may carry.
+    let (system, prompt) = ("語".repeat(20_000), "語".repeat(60_000));
+    browser.get(PLAYGROUND).await.has("maxlength=\"20000\"").has("maxlength=\"60000\"");
+    let fields = [("llm", "gpt"), ("system", &system), ("prompt", &prompt)];
+    browser.post(PLAYGROUND, INFER, &fields).await.is(StatusCode::OK).has("Hello &#60;b");
     server.set_default(Reply::error(400, "too <long>", "context_length_exceeded"));
     let fields = [("llm", "backup"), ("prompt", "x")];
     browser.post(PLAYGROUND, INFER, &fields).await.is(StatusCode::OK).has("too &#60;long&#62;");

@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{
-    extract::{Path, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_access::{Reason, Stored};
 use mcpctl_api::{
@@ -23,10 +19,10 @@ use mcpctl_api::{
 use serde::Deserialize;
 
 use super::{
-    super::{error::HttpError, limits, rights, status, usage, viewed::viewed},
+    super::{error::HttpError, limits, path::Path, query::Query, rights, status, usage, viewed::viewed},
     form::Form,
     frame::{Frame, Section},
-    llms::state_class,
+    llms::state_of,
     page,
     visit::Visit,
 };
@@ -52,16 +48,31 @@ struct LlmPage {
     status: LlmStatus,
     counts: ActivityCounts,
     targets: Vec<Target>,
-    usage: Option<UsagePage>,
+    /// Why the caller may run it, or why not.
+    own: Result<Reason, &'static str>,
+    test: Option<LlmTest>,
+    /// `None` for a page whose live parts alone are shown.
+    rest: Option<Rest>,
+}
+
+/// What is not live.
+struct Rest {
+    usage: Usage,
+    /// Whether `usage` is of all accounts.
+    usage_of_all: bool,
     fallback_of: Vec<Name>,
     grantees: Option<Vec<Grantee>>,
     more_grantees: usize,
-    /// Why the caller may run it, or why not.
-    own: Result<Reason, &'static str>,
-    /// Whether `usage` is of all accounts.
-    usage_of_all: bool,
     limits: Vec<LimitRow>,
-    test: Option<LlmTest>,
+}
+
+/// What the Llm's requests used.
+enum Usage {
+    Shown(UsagePage),
+    /// The caller's token shows none.
+    Hidden,
+    /// It cannot be added up now.
+    Later(String),
 }
 
 /// Where requests go.
@@ -94,8 +105,9 @@ struct LimitRow {
 }
 
 impl LlmPage {
-    fn class(&self) -> &'static str {
-        state_class(self.status.state)
+    /// The class of its state in the style sheet, and its name.
+    fn state(&self) -> (&'static str, &'static str) {
+        state_of(&self.status)
     }
 
     fn mid_stream(&self) -> &'static str {
@@ -129,14 +141,25 @@ impl LlmPage {
     }
 }
 
+/// The query of the page.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LlmQuery {
+    /// Whether only what changes by itself is shown, which the script asks for every few seconds.
+    live: bool,
+}
+
 /// Shows the Llm of this name or id.
 pub async fn page(
     State(app): State<Arc<App>>,
     visit: Visit,
     caller: Caller,
     Path(name): Path<String>,
+    query: Query<LlmQuery>,
 ) -> Result<Response, HttpError> {
-    Box::pin(show(&app, &visit, &caller, &name, None)).await
+    let stored = viewed(&app, &caller, Kind::Llm, &name).await?;
+    let rest = if query.0.live { None } else { Some(Box::pin(rest(&app, &caller, stored.name())).await?) };
+    show(&app, &visit, &caller, stored, rest, None)
 }
 
 /// The form of a test has no fields but its token.
@@ -153,20 +176,39 @@ pub async fn test(
 ) -> Result<Response, HttpError> {
     let found = Box::pin(llm_test::run(&app, caller.clone(), &name)).await?;
     let caller = app.authenticate(caller.bearer()).await?;
-    Box::pin(show(&app, &visit, &caller, &name, Some(found))).await
+    let stored = viewed(&app, &caller, Kind::Llm, &name).await?;
+    let rest = Box::pin(rest(&app, &caller, stored.name())).await?;
+    show(&app, &visit, &caller, stored, Some(rest), Some(found))
 }
 
-async fn show(
+fn show(
     app: &App,
     visit: &Visit,
     caller: &Caller,
-    name: &str,
+    stored: Arc<Stored>,
+    rest: Option<Rest>,
     test: Option<LlmTest>,
 ) -> Result<Response, HttpError> {
-    let stored = viewed(app, caller, Kind::Llm, name).await?;
     let Spec::Llm(llm) = &stored.resource.spec else { return Err(HttpError::internal()) };
     let status = status::status_of(app, caller, &stored);
     let name = stored.name();
+    let Caller { principal, snapshot, .. } = caller;
+    let own = snapshot.reason(principal, Verb::Run, Kind::Llm, Some(name.as_str()));
+    let page = LlmPage {
+        frame: Frame::new(visit, Some(Section::Llms), name.to_string()),
+        targets: targets(llm, &status),
+        counts: app.inference.activity.of(stored.id()),
+        own: own.ok_or_else(|| snapshot.denial_reason(principal, Verb::Run, Kind::Llm, Some(name.as_str()))),
+        llm: llm.clone(),
+        stored: Arc::clone(&stored),
+        status,
+        test,
+        rest,
+    };
+    page::show(StatusCode::OK, &page)
+}
+
+async fn rest(app: &App, caller: &Caller, name: &Name) -> Result<Rest, HttpError> {
     let Caller { principal, snapshot, .. } = caller;
     let may_view =
         |kind, name: &Name| snapshot.authorize_name(principal, Verb::View, kind, name.as_str()).is_ok();
@@ -179,24 +221,14 @@ async fn show(
     if let Some(grantees) = &mut grantees {
         grantees.truncate(MAX_GRANTEES);
     }
-    let own = snapshot.reason(principal, Verb::Run, Kind::Llm, Some(name.as_str()));
-    let page = LlmPage {
-        frame: Frame::new(visit, Some(Section::Llms), name.to_string()),
-        targets: targets(llm, &status),
-        counts: app.inference.activity.of(stored.id()),
+    Ok(Rest {
         usage: used(app, caller, name).await?,
+        usage_of_all: snapshot.authorize_all(principal, Verb::View, Kind::Usage).is_ok(),
         fallback_of: fallback_of.filter(|other| may_view(Kind::Llm, other)).collect(),
         grantees,
         more_grantees,
-        own: own.ok_or_else(|| snapshot.denial_reason(principal, Verb::Run, Kind::Llm, Some(name.as_str()))),
-        usage_of_all: snapshot.authorize_all(principal, Verb::View, Kind::Usage).is_ok(),
         limits: limits_of(app, caller, name).await?,
-        llm: llm.clone(),
-        status,
-        test,
-        stored: Arc::clone(&stored),
-    };
-    page::show(StatusCode::OK, &page)
+    })
 }
 
 fn targets(llm: &LlmSpec, status: &LlmStatus) -> Vec<Target> {
@@ -218,15 +250,14 @@ fn targets(llm: &LlmSpec, status: &LlmStatus) -> Vec<Target> {
         .collect()
 }
 
-/// What the Llm's requests used, by model: of all accounts where the caller may view that, else the caller's own. `None` where the
-/// caller's token shows neither.
-async fn used(app: &App, caller: &Caller, llm: &Name) -> Result<Option<UsagePage>, HttpError> {
+/// What the Llm's requests used, by model: of all accounts where the caller may view that, else the caller's own.
+async fn used(app: &App, caller: &Caller, llm: &Name) -> Result<Usage, HttpError> {
     let Caller { principal, snapshot, .. } = caller;
     let may_view = snapshot.authorize_all(principal, Verb::View, Kind::Usage).is_ok()
         || principal.narrowing.is_none()
         || snapshot.authorize_records(principal, Kind::Usage, &principal.subject).is_ok();
     if !may_view {
-        return Ok(None);
+        return Ok(Usage::Hidden);
     }
     let since = clock::now().checked_sub(USAGE_SPAN).unwrap_or(Timestamp::UNIX_EPOCH);
     let query = usage::PageQuery {
@@ -236,7 +267,14 @@ async fn used(app: &App, caller: &Caller, llm: &Name) -> Result<Option<UsagePage
         limit: Some(MAX_MODELS),
         ..usage::PageQuery::default()
     };
-    Box::pin(usage::page(app, caller, query)).await.map(Some)
+    match Box::pin(usage::page(app, caller, query)).await {
+        Ok(page) => Ok(Usage::Shown(page)),
+        // The rest of the page is shown even so.
+        Err(error) if error.status() == StatusCode::SERVICE_UNAVAILABLE => {
+            Ok(Usage::Later(error.body().message.clone()))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The Limits on the caller's requests that the caller may view, each with the counters that are the caller's or shared.

@@ -7,7 +7,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use mcpctl_api::{
     Kind, Name, Spec, Verb,
     activity::ActivityCounts,
-    breaker_status::{LlmState, LlmStatus},
+    breaker_status::{BreakerState, LlmState, LlmStatus},
 };
 use serde::Deserialize;
 
@@ -51,9 +51,9 @@ struct Row {
 }
 
 impl Row {
-    /// The class of the state in the style sheet.
-    const fn class(&self) -> &'static str {
-        state_class(self.status.state)
+    /// The class of the state in the style sheet, and its name.
+    fn state(&self) -> (&'static str, &'static str) {
+        state_of(&self.status)
     }
 
     /// The mean time to the first token.
@@ -65,13 +65,16 @@ impl Row {
     }
 }
 
-/// The class of a state in the style sheet.
-pub(super) const fn state_class(state: LlmState) -> &'static str {
-    match state {
+/// The class of an Llm's state in the style sheet, and its name. Where a breaker lets a request through to try, the Llm may be well again.
+pub(super) fn state_of(status: &LlmStatus) -> (&'static str, &'static str) {
+    let tries = status.breakers.iter().any(|breaker| breaker.state == BreakerState::HalfOpen);
+    let class = match status.state {
+        LlmState::BreakerOpen if tries => return ("warn", "breaker half open"),
         LlmState::Ok => "good",
         LlmState::Unknown => "plain",
         LlmState::Failing | LlmState::BreakerOpen | LlmState::NoCredential => "bad",
-    }
+    };
+    (class, status.state.describe())
 }
 
 /// Shows the list.

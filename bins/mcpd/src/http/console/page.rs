@@ -24,6 +24,24 @@ pub fn show(status: StatusCode, page: &impl Template) -> Result<Response, HttpEr
     Ok(response)
 }
 
+/// A page that shows an error in its place, with the status and the headers that the API would answer with.
+///
+/// # Errors
+/// When the template fails, which is logged.
+pub fn refused(error: HttpError, page: &impl Template) -> Result<Response, HttpError> {
+    let mut response = show(error.status(), page)?;
+    keep_headers(error.into_response().headers(), &mut response);
+    Ok(response)
+}
+
+fn keep_headers(api_headers: &HeaderMap, response: &mut Response) {
+    for kept in [header::RETRY_AFTER, header::ALLOW, header::SET_COOKIE] {
+        if let Some(value) = api_headers.get(&kept) {
+            response.headers_mut().insert(kept, value.clone());
+        }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
@@ -56,10 +74,6 @@ pub fn error(
         request: status.is_server_error().then(mcpctl_server::request_id),
     };
     let mut response = show(status, &page)?;
-    for kept in [header::RETRY_AFTER, header::ALLOW, header::SET_COOKIE] {
-        if let Some(value) = api_headers.get(&kept) {
-            response.headers_mut().insert(kept, value.clone());
-        }
-    }
+    keep_headers(api_headers, &mut response);
     Ok(response)
 }

@@ -14,6 +14,7 @@ use bytesize::ByteSize;
 use mcpctl_access::{Permit, verb::Run};
 use mcpctl_api::{
     ApiError, Kind, Name,
+    error::ErrorBody,
     header::{ATTEMPTS, FAILOVER, SERVED_BY},
 };
 use mcpctl_dialect::{Operation, error::UpstreamError};
@@ -102,6 +103,10 @@ impl PromptForm {
         let mut request = json!({"model": self.llm, "messages": messages});
         if let Value::Object(request) = &mut request {
             if let Some(temperature) = number::<f64>("temperature", &self.temperature)? {
+                // JSON has neither `NaN` nor infinity.
+                if !temperature.is_finite() {
+                    return Err(not_a_number("temperature", &self.temperature));
+                }
                 request.insert("temperature".to_owned(), temperature.into());
             }
             if let Some(most) = number::<u32>("max_tokens", &self.max_tokens)? {
@@ -118,8 +123,12 @@ impl PromptForm {
 
 /// A field that may be left empty.
 fn number<T: std::str::FromStr>(field: &str, text: &str) -> Result<Option<T>, HttpError> {
-    let wrong = |_| HttpError::invalid(field, format!("`{text}` is not a number that `{field}` can be"));
-    Some(text.trim()).filter(|text| !text.is_empty()).map(str::parse).transpose().map_err(wrong)
+    let given = Some(text.trim()).filter(|text| !text.is_empty());
+    given.map(str::parse).transpose().map_err(|_| not_a_number(field, text))
+}
+
+fn not_a_number(field: &str, text: &str) -> HttpError {
+    HttpError::invalid(field, format!("`{text}` is not a number that `{field}` can be"))
 }
 
 /// Shows the form.
@@ -129,19 +138,14 @@ pub async fn page(
     query: Query<PlaygroundQuery>,
 ) -> Result<Response, HttpError> {
     let form = PromptForm { llm: query.0.llm, ..PromptForm::default() };
-    show(&visit, &caller, form, None)
+    page::show(StatusCode::OK, &made(&visit, &caller, form, None))
 }
 
-fn show(
-    visit: &Visit,
-    caller: &Caller,
-    form: PromptForm,
-    answer: Option<Answer>,
-) -> Result<Response, HttpError> {
+fn made(visit: &Visit, caller: &Caller, form: PromptForm, answer: Option<Answer>) -> PlaygroundPage {
     let permits = caller.snapshot.permitted_after::<Run>(&caller.principal, Kind::Llm, "");
     let llms = permits.take(MAX_LLMS).map(|permit: Permit<Run>| permit.resource().name().clone()).collect();
     let frame = Frame::new(visit, Some(Section::Playground), Section::Playground.label());
-    page::show(StatusCode::OK, &PlaygroundPage { frame, llms, form, answer })
+    PlaygroundPage { frame, llms, form, answer }
 }
 
 /// Sends the prompt.
@@ -152,17 +156,33 @@ pub async fn infer(
     headers: HeaderMap,
     Form(form): Form<PromptForm>,
 ) -> Result<Response, HttpError> {
-    let stream = headers.get(header::ACCEPT).is_some_and(|accepted| accepted == EVENTS);
+    if headers.get(header::ACCEPT).is_some_and(|accepted| accepted == EVENTS) {
+        return Box::pin(sent(&app, &caller, &form, true)).await;
+    }
+    let begun = Instant::now();
+    let answered = async { read(Box::pin(sent(&app, &caller, &form, false)).await?, begun).await };
+    match answered.await {
+        Ok(answer) => page::show(StatusCode::OK, &made(&visit, &caller, form, Some(answer))),
+        Err(error) => {
+            let answer = Answer { error: Some(with_hint(error.body())), ..Answer::default() };
+            let page = made(&visit, &caller, form, Some(answer));
+            // On the page, so that the prompt is not lost.
+            if page.llms.is_empty() { Err(error) } else { page::refused(error, &page) }
+        }
+    }
+}
+
+/// The answer of the model, or of mcpd in its place.
+async fn sent(
+    app: &Arc<App>,
+    caller: &Caller,
+    form: &PromptForm,
+    stream: bool,
+) -> Result<Response, HttpError> {
     let body = serde_json::to_vec(&form.request(stream)?).map_err(|_| HttpError::internal())?;
     // None of the browser's headers is for the provider.
     let sent = inference::Sent::new(caller.clone(), HeaderMap::new(), body.into());
-    let begun = Instant::now();
-    let response = inference::answer(&app, Operation::Chat, None, sent).await?;
-    if stream {
-        return Ok(response);
-    }
-    let answer = read(response, begun).await?;
-    show(&visit, &caller, form, Some(answer))
+    inference::answer(app, Operation::Chat, None, sent).await
 }
 
 /// Reads a whole answer, or the error in its place.
@@ -197,11 +217,16 @@ async fn read(response: Response, begun: Instant) -> Result<Answer, HttpError> {
     Ok(answer)
 }
 
+/// An error of mcpd, with its hint.
+fn with_hint(error: &ErrorBody) -> String {
+    let hint = error.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{}{hint}", error.message)
+}
+
 /// What an error is, with its hint where mcpd wrote it.
 fn message(status: StatusCode, body: &[u8]) -> String {
     if let Ok(ApiError { error }) = serde_json::from_slice(body) {
-        let hint = error.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-        return format!("{}{hint}", error.message);
+        return with_hint(&error);
     }
     let message = UpstreamError::read(body).message;
     message.unwrap_or_else(|| format!("the provider answered with status {}", status.as_u16()))

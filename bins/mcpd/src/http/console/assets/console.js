@@ -34,11 +34,12 @@
     before.slice(after.length).forEach((node) => node.remove());
   };
 
-  // Reads the page again every few seconds and shows what has changed in its live parts.
+  // Reads the page again every few seconds, from the address that the control names, and shows what has changed in its live parts.
   const live = () => {
     const parts = document.querySelectorAll("[data-live]");
     const control = document.querySelector("[data-live-control]");
     if (!parts.length || !control) return;
+    const address = control.dataset.liveControl || location.href;
     let paused = false;
     const button = document.createElement("button");
     button.type = "button";
@@ -58,7 +59,7 @@
     const refresh = async () => {
       if (paused || document.hidden) return;
       try {
-        const response = await fetch(location.href, { redirect: "error" });
+        const response = await fetch(address, { redirect: "error" });
         if (response.status === 401) return location.reload();
         if (!response.ok) throw new Error(response.statusText);
         const page = new DOMParser().parseFromString(await response.text(), "text/html");
