@@ -39,8 +39,6 @@ pub struct InstallationFacts {
     pub shared: bool,
     /// Whether inference has an address of its own.
     pub inference_listener: bool,
-    /// Whether mcpd serves the console.
-    pub console: bool,
     /// TLS of the listeners.
     pub tls: Option<Arc<ServerTls>>,
 }

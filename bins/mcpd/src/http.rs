@@ -58,19 +58,31 @@ use crate::app::App;
 use admission::Admission;
 use error::HttpError;
 
-/// Everything but inference.
-pub fn management() -> Router<Arc<App>> {
-    router(management_routes())
+/// What a listener serves besides health checks.
+#[derive(Default)]
+pub struct Faces {
+    routes: Router<Arc<App>>,
+    console: bool,
 }
 
-/// Inference alone.
-pub fn inference() -> Router<Arc<App>> {
-    router(inference_routes())
-}
+impl Faces {
+    /// With everything but inference and the console.
+    #[must_use]
+    pub fn management(self) -> Self {
+        Self { routes: self.routes.merge(router(management_routes())), ..self }
+    }
 
-/// The console.
-pub fn console() -> Router<Arc<App>> {
-    router(console::routes())
+    /// With inference.
+    #[must_use]
+    pub fn inference(self) -> Self {
+        Self { routes: self.routes.merge(router(inference_routes())), ..self }
+    }
+
+    /// With the console.
+    #[must_use]
+    pub fn console(self) -> Self {
+        Self { routes: self.routes.merge(router(console::routes())), console: true }
+    }
 }
 
 fn router(routes: impl IntoIterator<Item = (&'static str, MethodRouter<Arc<App>>)>) -> Router<Arc<App>> {
@@ -149,9 +161,10 @@ fn health_routes() -> Routes<2> {
     [("/healthz", get(operation::healthz)), ("/readyz", get(operation::readyz))]
 }
 
-/// Puts the admission of a listener's requests around some routes.
-pub fn serve(routes: Router<Arc<App>>, app: Arc<App>, guard: guard::Guard) -> Router {
-    let admission = Arc::new(Admission { app: Arc::clone(&app), guard });
+/// Puts the admission of a listener's requests around its routes.
+pub fn serve(faces: Faces, app: Arc<App>, guard: guard::Guard) -> Router {
+    let Faces { routes, console } = faces;
+    let admission = Arc::new(Admission { app: Arc::clone(&app), guard, console });
     routes
         .merge(router(health_routes()))
         .fallback(no_route)
@@ -205,6 +218,7 @@ impl HttpError {
         // What any kind would match hides what was meant.
         let is_api = |route: &&str| !route.starts_with("/api/v1/{kind}") && !route.starts_with("/console");
         let routes = trace::ROUTES.iter().copied().filter(is_api);
+        let is_page = console::admission::is_of_console(path);
         let addresses: Vec<&str> = routes.chain(kinds.iter().map(String::as_str)).collect();
         Self::new(
             StatusCode::NOT_FOUND,
@@ -213,6 +227,9 @@ impl HttpError {
             "there is nothing at this address",
         )
         .hint(match mcpctl_server::nearest(path, &addresses) {
+            _ if is_page => {
+                "the console begins at `/console/` of mcpd's main address, unless it is turned off".to_owned()
+            }
             // With `--inference-listen` there are two.
             Some(address) if is_at(address, path) => "it is at another listener of this mcpd".to_owned(),
             Some(address) => format!("the address is `{address}`"),

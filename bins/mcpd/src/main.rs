@@ -305,7 +305,6 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         facts: InstallationFacts {
             shared: config.shared,
             inference_listener: config.inference_listen.is_some(),
-            console: config.console,
             tls,
         },
         draining: draining.clone(),
@@ -325,13 +324,13 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let runtimes = Runtimes::start(http::workload).context("the threads for inference")?;
     let guard = |address| Guard::new(address, config.public_host.clone(), &config.allowed_origins);
     let guarded = guard(config.listen);
-    let management =
-        if config.console { http::management().merge(http::console()) } else { http::management() };
+    let management = http::Faces::default().management();
+    let management = if config.console { management.console() } else { management };
     let mut servers = tokio::task::JoinSet::new();
     match inference_listener {
         Some((address, inference_listener)) => {
             tracing::info!(listen = %inference_listener.address(), "inference has an address of its own");
-            let routes = http::serve(http::inference(), Arc::clone(&app), guard(address));
+            let routes = http::serve(http::Faces::default().inference(), Arc::clone(&app), guard(address));
             servers.spawn(inference_listener.placed_by(runtimes.clone()).serve(
                 routes,
                 Arc::clone(&connections),
@@ -342,7 +341,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
             servers.spawn(listener.serve(routes, connections, draining, DRAIN_TIMEOUT));
         }
         None => {
-            let routes = http::serve(management.merge(http::inference()), Arc::clone(&app), guarded);
+            let routes = http::serve(management.inference(), Arc::clone(&app), guarded);
             servers.spawn(listener.placed_by(runtimes).serve(routes, connections, draining, DRAIN_TIMEOUT));
         }
     }

@@ -22,14 +22,16 @@ pub struct Admission {
     pub app: Arc<App>,
     /// The hosts and origins that may call the listener.
     pub guard: Guard,
+    /// Whether the console is at the listener.
+    pub console: bool,
 }
 
 /// The layer: admits a request, and runs its handler.
 pub async fn admit(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
-    let Admission { app, guard } = &*admission;
+    let Admission { app, guard, console: has_console } = &*admission;
     // Outside of everything else, so that refusals are logged and counted like every other answer.
     trace::trace(app, request, async |request| {
-        if app.facts.console && console::admission::is_of_console(request.uri().path()) {
+        if *has_console && console::admission::is_of_console(request.uri().path()) {
             return unbuffered(Box::pin(console::admission::admit(app, guard, request, next)).await);
         }
         match admitted(app, guard, request).await {

@@ -57,8 +57,12 @@ pub struct Browser {
 
 impl Browser {
     pub fn at(mcpd: &Mcpd) -> Self {
+        Self::at_url(mcpd.url())
+    }
+
+    pub fn at_url(url: &str) -> Self {
         let client = reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().unwrap();
-        Self { url: mcpd.url().to_owned(), client, cookies: Mutex::default() }
+        Self { url: url.to_owned(), client, cookies: Mutex::default() }
     }
 
     /// A browser in which the user of this token is signed in.

@@ -46,6 +46,45 @@ async fn every_answer_is_protected_and_no_page_is_kept() {
 }
 
 #[tokio::test]
+async fn only_the_form_of_the_sign_in_sets_a_cookie() {
+    let mcpd = Mcpd::start().await;
+    let stranger = Browser::at(&mcpd);
+    let page = stranger.send(Method::HEAD, "/console/sign-in", &[], None).await;
+    assert_eq!(page.header("set-cookie"), "");
+    let sign_in = stranger.get("/console/sign-in").await;
+    assert!(sign_in.header("set-cookie").starts_with("__Host-"));
+    let style = sign_in.html.split("stylesheet\" href=\"").nth(1).unwrap().split('"').next().unwrap();
+    let host = [("host", "evil.example")];
+    let stranger = Browser::at(&mcpd);
+    for page in [
+        stranger.get(style).await,
+        stranger.get("/console/assets/none.css").await,
+        stranger.get("/console/llms").await,
+        stranger.get("/console/sign-in?x=y").await,
+        stranger.send(Method::GET, "/console/sign-in", &host, None).await,
+        stranger.send_form("/console/sign-in", &[("x", &"x".repeat(9000))], &[]).await,
+    ] {
+        assert_eq!(page.header("set-cookie"), "", "{}", page.html);
+    }
+    let style = stranger.get(style).await;
+    assert_eq!(style.header("vary"), "", "a proxy keeps one copy of it for all");
+}
+
+#[tokio::test]
+async fn console_is_at_the_listener_of_the_management_alone() {
+    let mcpd = Mcpd::start_with(McpdOptions { inference_listener: true, ..McpdOptions::default() }).await;
+    Browser::at(&mcpd).get("/console/sign-in").await.is(StatusCode::OK);
+    let browser = Browser::at_url(mcpd.inference_url());
+    let bearer = format!("Bearer {}", mcpd.admin());
+    for path in ["/console", "/console/llms", "/console/sign-in"] {
+        browser.get(path).await.is(StatusCode::UNAUTHORIZED);
+        let page = browser.send(Method::GET, path, &[("authorization", &bearer)], None).await;
+        page.is(StatusCode::NOT_FOUND).has("of mcpd's main address");
+        assert_eq!(page.header("content-type"), "application/json", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn forms_of_other_sites_are_refused() {
     let mcpd = Mcpd::start().await;
     let browser = Browser::signed_in(&mcpd, &mcpd.admin()).await;
@@ -102,7 +141,15 @@ async fn errors_are_pages_with_the_next_step() {
         .await
         .is(StatusCode::NOT_FOUND)
         .has("<h1>Not found</h1>")
-        .has("<span>admin</span>");
+        .has("<span>admin</span>")
+        .has("begins at `/console/`")
+        .lacks("openapi");
+    for section in ["llms", "tokens", "secrets", "assets", "people/user", "sign-in/with"] {
+        let page = browser.get(&format!("/console/{section}/%ff")).await;
+        page.is(StatusCode::BAD_REQUEST).has("is not UTF-8 in percent-encoding");
+        is_protected(&page);
+        assert_eq!(page.header("content-type"), "text/html; charset=utf-8", "{section}");
+    }
     browser.get("/console/llms?x=%3Cb%3E").await.is(StatusCode::BAD_REQUEST).has("unknown field");
     let page = browser.send(Method::GET, "/console/sign-out", &[], None).await;
     page.is(StatusCode::METHOD_NOT_ALLOWED);
@@ -126,13 +173,20 @@ async fn hosts_are_checked_and_foreign_returns_dropped() {
     let browser = Browser::at(&mcpd);
     let page = browser.send(Method::GET, "/console/sign-in", &[("host", "evil.example")], None).await;
     page.is(StatusCode::FORBIDDEN).has("host name that is not its own");
-    for bad in ["https://evil.example", "//evil.example", "/console/../api", "/console/%0d%0ax"] {
+    for bad in [
+        "https://evil.example",
+        "//evil.example",
+        "/console/../api",
+        "/console/%0d%0ax",
+        "/console/%252e%252e/%252e%252e/evil",
+        "/console/%2573ign-out",
+    ] {
         let page = browser.get(&format!("/console/sign-in?return_to={bad}")).await;
-        assert!(page.hidden("return_to").starts_with("/console/"), "{bad}");
+        assert_eq!(page.hidden("return_to"), "/console/", "{bad}");
         let fields = [("token", &*mcpd.admin()), ("return_to", bad)];
         let page = browser.post("/console/sign-in", "/console/sign-in", &fields).await;
         page.is(StatusCode::SEE_OTHER);
-        assert!(page.header("location").starts_with("/console/"), "{bad}: {}", page.header("location"));
+        assert_eq!(page.header("location"), "/console/", "{bad}");
     }
 }
 

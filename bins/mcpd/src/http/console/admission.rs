@@ -38,7 +38,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 
 /// Headers of every response. `same-origin` keeps addresses from other sites; without a referrer at all, browsers send forms with the
 /// origin `null`.
-const HEADERS: [(&str, &str); 8] = [
+const HEADERS: [(&str, &str); 7] = [
     ("content-security-policy", CONTENT_SECURITY_POLICY),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
@@ -46,7 +46,6 @@ const HEADERS: [(&str, &str); 8] = [
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
     ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    ("vary", "cookie"),
 ];
 
 /// Whether an address belongs to the console.
@@ -58,6 +57,7 @@ pub fn is_of_console(path: &str) -> bool {
 pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Next) -> Response {
     let here = here(&request);
     let wants_page = is_navigation(&request);
+    let is_sign_in = request.method() == Method::GET && request.uri().path() == SIGN_IN;
     let mut visit = match Visit::of_visitor(app, &request) {
         Ok(visit) => visit,
         Err(error) => return protected(error.into_response()),
@@ -91,7 +91,10 @@ pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Ne
         }
         None => response,
     };
-    visit.remember(&mut response);
+    // Only the form of the sign-in is bound to a browser that is not signed in.
+    if is_sign_in && response.status().is_success() {
+        visit.remember(&mut response);
+    }
     protected(response)
 }
 
@@ -145,7 +148,10 @@ fn protected(mut response: Response) -> Response {
     for (name, value) in HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    // Pages show what the next person at the browser may not see.
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // Pages show what the next person at the browser may not see; the files that they load are the same for all.
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::VARY, HeaderValue::from_static("cookie"));
+    }
     response
 }

@@ -3,13 +3,12 @@
 use std::sync::LazyLock;
 
 use axum::{
-    extract::Path,
     http::{HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
 use mcpctl_secret::token;
 
-use super::super::error::HttpError;
+use super::super::{error::HttpError, path::Path};
 
 /// A file that pages load.
 pub struct Asset {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Redirect, Response},
 };
@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use url::form_urlencoded;
 
 use super::{
-    super::{error::HttpError, guard::SEC_FETCH_SITE, query::Query},
+    super::{error::HttpError, guard::SEC_FETCH_SITE, path::Path, query::Query},
     cookies::Cookie,
     return_path::ReturnPath,
     sign_in::{end_previous, not_private, set_cookie, signed_in},

@@ -3,11 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use askama::Template;
-use axum::{
-    extract::{Path, State},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use mcpctl_access::{Permit, Snapshot, Stored, verb::View};
 use mcpctl_api::{
     Document, Id, Kind, Name, Revision, Spec, Verb,
@@ -17,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    super::{error::HttpError, query::Query, resources, viewed::viewed},
+    super::{error::HttpError, path::Path, query::Query, resources, viewed::viewed},
     form::Form,
     frame::{Frame, Section},
     page,

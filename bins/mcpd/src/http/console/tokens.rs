@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse as _, Redirect, Response},
 };
@@ -18,7 +18,7 @@ use mcpctl_api::{
 use serde::Deserialize;
 
 use super::{
-    super::{error::HttpError, query::Query, token_status, tokens},
+    super::{error::HttpError, path::Path, query::Query, token_status, tokens},
     fields::address,
     form::Form,
     frame::{Frame, Section},
