@@ -4,6 +4,7 @@
 #[macro_use]
 mod output;
 mod agent;
+mod bounded;
 mod commands;
 mod context;
 mod examples;

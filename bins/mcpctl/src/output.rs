@@ -34,15 +34,16 @@ pub mod screen;
 pub mod table;
 pub mod terminal;
 
-use std::{path::Path, process::ExitCode, str::FromStr};
+use std::{fs::File, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{
     breaker_status::{LlmState, LlmStatus},
+    encoding,
     token_status::TokenStatus,
 };
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::{bounded, failure::Failure};
 use columns::Columns;
 use jsonpath::JsonPath;
 
@@ -106,12 +107,10 @@ impl Format {
 }
 
 fn template_file(path: &str) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("`{path}` cannot be read: {}", error.kind());
-    let file = Path::new(path);
-    if file.metadata().map_err(failed)?.len() > MAX_TEMPLATE_BYTES {
-        return Err(format!("`{path}` is larger than {MAX_TEMPLATE_BYTES} bytes"));
-    }
-    std::fs::read_to_string(file).map_err(failed)
+    let bytes = File::open(path)
+        .and_then(|file| bounded::read(file, MAX_TEMPLATE_BYTES))
+        .map_err(|error| format!("`{path}` cannot be read: {}", bounded::reason(&error)))?;
+    encoding::decode(&bytes).map_err(|error| format!("{path}:{error}"))
 }
 
 /// Prints a failure on stderr, and returns the exit code.

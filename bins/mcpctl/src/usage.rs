@@ -16,7 +16,7 @@ pub fn shows_help(error: &clap::Error) -> bool {
 
 /// Reports what the parser of the command line found; exit code 2.
 pub fn report(error: &clap::Error) -> ExitCode {
-    let text = error.render().to_string();
+    let text = without_variables(error).as_ref().unwrap_or(error).render().to_string();
     // Not a mistake: a command that consists of others.
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         text.trim_end().lines().for_each(|line| note!("{line}"));
@@ -27,6 +27,13 @@ pub fn report(error: &clap::Error) -> ExitCode {
         Some(hint) => failure.hint(hint),
         None => failure,
     })
+}
+
+/// The same mistake without the variables of the environment, which the parser would show in the usage as if they had to be written.
+fn without_variables(error: &clap::Error) -> Option<clap::Error> {
+    // A variable without a name is never set.
+    let command = Cli::command().mut_args(|arg| if arg.get_env().is_some() { arg.env("") } else { arg });
+    command.try_get_matches().err().filter(|again| again.kind() == error.kind())
 }
 
 /// The command or option that is most like an unknown one, where the parser has found none.
@@ -40,7 +47,7 @@ fn suggestion(error: &clap::Error) -> Option<String> {
     }
     // The innermost command that is understood.
     let mut command = Cli::command();
-    for word in std::env::args().skip(1) {
+    for word in std::env::args_os().skip(1) {
         if let Some(below) = command.find_subcommand(&word) {
             command = below.clone();
         }

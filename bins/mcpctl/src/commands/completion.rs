@@ -150,8 +150,8 @@ impl Source {
 
 /// The words of the line that is completed, without the program's name.
 fn words() -> Vec<String> {
-    let words = std::env::args().skip_while(|word| word != "--").skip(2);
-    words.collect()
+    let words = std::env::args_os().skip_while(|word| word != "--").skip(2);
+    words.map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// The options of the line's own that choose server and account.

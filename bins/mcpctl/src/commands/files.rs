@@ -1,7 +1,6 @@
 //! Documents from files, directories, the web and standard input; errors of the server get the file and line of their document.
 
 use std::{
-    io::Read,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     rc::Rc,
@@ -16,7 +15,7 @@ use mcpctl_api::{
 use mcpctl_client::{ClientError, ClientTls, download, shown};
 use url::Url;
 
-use crate::failure::Failure;
+use crate::{bounded, failure::Failure};
 
 /// Largest file of documents or of people that is read.
 const MAX_BYTES: u64 = 64 << 20;
@@ -125,31 +124,15 @@ fn files_of(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Fa
 /// The text of a file that the user named, in whichever encoding it is written.
 pub fn read_file(path: &Path) -> Result<String, Failure> {
     let shown = path.display().to_string();
-    let bytes = std::fs::File::open(path).and_then(bounded).map_err(|error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-            std::io::ErrorKind::FileTooLarge => error.to_string(),
-            kind => kind.to_string(),
-        };
-        Failure::new(format!("`{shown}` cannot be read: {why}"))
-    })?;
+    let bytes = std::fs::File::open(path)
+        .and_then(|file| bounded::read(file, MAX_BYTES))
+        .map_err(|error| Failure::new(format!("`{shown}` cannot be read: {}", bounded::reason(&error))))?;
     decoded(&shown, &bytes)
-}
-
-/// All bytes, where they are not too many.
-fn bounded(from: impl Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        let message = format!("it has more than {} MiB", MAX_BYTES >> 20);
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(bytes)
 }
 
 /// The text of standard input, in whichever encoding it comes.
 pub fn stdin() -> Result<String, Failure> {
-    let bytes = bounded(std::io::stdin().lock())
+    let bytes = bounded::read(std::io::stdin().lock(), MAX_BYTES)
         .map_err(|error| Failure::new(format!("standard input cannot be read: {error}")))?;
     decoded("stdin", &bytes)
 }

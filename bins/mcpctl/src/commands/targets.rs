@@ -46,7 +46,12 @@ impl Wanted {
             return Ok(Targets::parse(words)?.into());
         }
         let mut kinds = Vec::new();
-        for word in first.split(',').filter(|word| !word.is_empty()) {
+        for word in first.split(',') {
+            // Most often an empty variable.
+            if word.is_empty() {
+                return Err(Failure::usage(format!("`{first}` has an empty part"))
+                    .hint("name the kinds, e.g. `llms,users`, or `all`"));
+            }
             let kind = known_kind(word)?;
             if !kinds.contains(&kind) {
                 kinds.push(kind);

@@ -1,6 +1,6 @@
 //! Mistakes that mcpctl finds itself: one error with exit code 2, or 1 where a file is at fault. No server runs.
 
-use std::process::Stdio;
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Stdio};
 
 use crate::shell::Shell;
 
@@ -11,6 +11,11 @@ async fn wrong_usage_is_exit_code_2_without_a_server() {
         (&["get"][..], "required arguments were not provided"),
         (&["get", "lmls"], "`lmls` is not a kind"),
         (&["get", "llms", ".."], "`..` is not a name"),
+        (&["get", ","], "`,` has an empty part"),
+        (&["get", "llms,"], "`llms,` has an empty part"),
+        (&["get", "llms", "-o", "jsonpath-file=/dev/zero"], "it has more than 1 MiB"),
+        (&["get", "llms", "-o", "custom-columns-file=/dev/zero"], "it has more than 1 MiB"),
+        (&["get", "llms", "-o", "jsonpath-file=none"], "`none` cannot be read: there is no such file"),
         (&["get", "llms/a", "b"], "`b` is not KIND/NAME"),
         (
             &["get", "llms", "-o", "xml"],
@@ -67,6 +72,28 @@ async fn wrong_usage_is_exit_code_2_without_a_server() {
         );
     }
     assert!(!shell.path("config").exists(), "nothing was written");
+}
+
+#[tokio::test]
+async fn argument_that_is_no_text_is_wrong_usage() {
+    let shell = Shell::new();
+    let argument = OsStr::from_bytes(b"\xff");
+    let output = shell.command(&["get", "llm"]).arg(argument).output().await.unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && errors.contains("invalid UTF-8"), "{errors}");
+    // As a word that is completed it has no candidates.
+    let mut completes = shell.command(&["--", "mcpctl", "get"]);
+    let output = completes.arg(argument).env("MCPCTL_COMPLETE", "fish").output().await.unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
+}
+
+#[tokio::test]
+async fn usage_names_no_option_that_a_variable_sets() {
+    let mut shell = Shell::new();
+    shell.env.push(("MCPCTL_CONTEXT", "c".to_owned()));
+    let error = shell.run(&["create", "user"]).await.failed(2);
+    assert!(error.ends_with("hint: usage: mcpctl create user <NAME>\n"), "{error}");
 }
 
 #[tokio::test]
