@@ -56,9 +56,10 @@ impl Columns {
         columns.collect::<Result<Vec<_>, String>>().map(Self)
     }
 
-    /// An empty table with the headers.
-    pub fn table(&self) -> Table {
-        Table::new(&self.0.iter().map(|(header, _)| header.as_str()).collect::<Vec<_>>())
+    /// An empty table with the headers, unless there shall be none. Each row is one line, so that what is copied from it is whole.
+    pub fn table(&self, without_header: bool) -> Table {
+        let headers = self.0.iter().map(|(header, _)| header.as_str()).collect::<Vec<_>>();
+        Table::new(&headers).in_one_line(true).without_header(without_header)
     }
 
     /// The cells of a value.

@@ -55,7 +55,7 @@ fn sort_path(text: &str) -> Result<Path, String> {
 }
 
 impl View {
-    /// Sorts resources where a field was named: numbers by size, texts by their letters, and what lacks the field first.
+    /// Sorts the resources of each kind where a field was named: numbers by size, texts by their letters, and what lacks the field first.
     pub fn sort(&self, items: &mut [Resource]) -> Result<(), Failure> {
         let Some(path) = &self.sort_by else { return Ok(()) };
         let mut keys = HashMap::new();
@@ -68,8 +68,11 @@ impl View {
             return Err(Failure::usage("no resource has the field of --sort-by")
                 .hint("`mcpctl explain KIND` shows the fields"));
         }
+        // Kinds stay apart, in the order in which they were named.
+        let kinds: Vec<Kind> = items.iter().map(Resource::kind).collect();
+        let place = |item: &Resource| kinds.iter().position(|kind| *kind == item.kind());
         let key = |item: &Resource| keys.get(&(item.kind(), item.id.clone())).and_then(Option::as_ref);
-        items.sort_by(|a, b| compare(key(a), key(b)));
+        items.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| compare(key(a), key(b))));
         Ok(())
     }
 }
@@ -117,7 +120,7 @@ pub fn resources(
             Ok(())
         }
         Format::Columns(columns) => {
-            let mut table = columns.table().without_header(view.no_headers);
+            let mut table = columns.table(view.no_headers);
             for item in items {
                 table.row(columns.row(&serde_json::to_value(item)?));
             }
@@ -168,7 +171,7 @@ impl<'a> Feed<'a> {
                 table_of(items, statuses, self.view, wide).print_on(&mut self.layout)
             }
             Format::Columns(columns) => {
-                let mut table = columns.table().without_header(self.view.no_headers);
+                let mut table = columns.table(self.view.no_headers);
                 for item in items {
                     table.row(columns.row(&serde_json::to_value(item)?));
                 }
@@ -202,7 +205,7 @@ fn header(kind: Option<Kind>) -> &'static [&'static str] {
 
 /// What wraps first, because it is not copied from here, and what is left out where it does not fit.
 fn fitting(table: Table, kind: Option<Kind>) -> Table {
-    let table = table.unbroken(&["AGE", "STATUS", "EXPIRES", "TYPE", "PER", "RULES"]);
+    let table = table.unbroken(&["NAME", "AGE", "STATUS", "EXPIRES", "TYPE", "PER", "RULES"]);
     match kind {
         Some(Kind::Token) => table.wrapping("SUBJECT").subjects(&["SUBJECT"]).where_they_fit(&["AGE"]),
         Some(Kind::RoleBinding) => table.wrapping("SUBJECTS").where_they_fit(&["AGE"]),

@@ -73,8 +73,11 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// The width to keep to, in columns: `COLUMNS`, else that of the terminal; `None` where standard output is none, so that a
-/// program reads whole lines.
+/// program reads whole lines, even where the shell exports `COLUMNS`.
 pub fn width() -> Option<u16> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
     let named = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let own = || terminal_size::terminal_size_of(io::stdout()).map(|(terminal_size::Width(width), _)| width);
     named.or_else(own).filter(|width| *width >= MIN_WIDTH)

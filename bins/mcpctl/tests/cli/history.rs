@@ -20,7 +20,7 @@ async fn history(shell: &Shell, args: &[&str]) -> Vec<Value> {
 #[tokio::test]
 async fn history_shows_what_came_of_each_fallback_and_whether_mcpd_has_it() {
     let mut deployment = Deployment::start().await;
-    let mut shell = beside(&deployment.agent);
+    let shell = beside(&deployment.agent);
     let nothing = shell.run(&["local", "history"]).await;
     assert!(nothing.stderr.starts_with("no fallback is on record: the agent's journal has no lines\n"));
     shell.run_with(&["login", deployment.mcpd.url(), "--token-stdin"], &deployment.alice).await.succeeded();
@@ -52,12 +52,10 @@ async fn history_shows_what_came_of_each_fallback_and_whether_mcpd_has_it() {
     let reason = all[1]["reason"].as_str().unwrap();
     assert!(reason.contains("does not let agents answer in its place"), "{reason}");
 
-    shell.env.push(("COLUMNS", "80".to_owned()));
-    let table = shell.run(&["local", "history"]).await;
+    let table = shell.run_on(80, &["local", "history"]).await;
     assert!(table.stdout.lines().all(|line| line.chars().count() <= 80), "{}", table.stdout);
     assert!(table.stdout.starts_with("TIME "), "{}", table.stdout);
     assert_eq!(table.stderr, "answered 1, denied 1, unreachable 1; not sent to mcpd yet: 1\n");
-    shell.env.pop();
     let table = shell.run(&["local", "history", "--denied", "-n", "1"]).await;
     let row = &rows(&table.stdout)[0];
     assert_eq!(&row[2..5], ["claude", "unreachable", "desk"], "{}", table.stdout);

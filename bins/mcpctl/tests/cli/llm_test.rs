@@ -11,7 +11,7 @@ use crate::shell::Shell;
 #[tokio::test]
 async fn every_step_is_a_line_and_the_failed_one_has_reason_and_hint() {
     let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
-    let mut shell = Shell::signed_in(&mcpd).await;
+    let shell = Shell::signed_in(&mcpd).await;
     mcpd.llm_with_default_timeouts("gpt", &provider.base_url()).await;
     let shown = shell.run(&["llm", "test", "gpt"]).await.succeeded();
     let words: Vec<_> = shown.lines().filter_map(|line| line.split_whitespace().next()).collect();
@@ -20,8 +20,7 @@ async fn every_step_is_a_line_and_the_failed_one_has_reason_and_hint() {
     assert!(shown.contains("ok   connect ") && shown.contains(" ms\n"), "{shown}");
 
     provider.set_default(Reply::error(404, "no such model", "model_not_found"));
-    shell.env.push(("COLUMNS", "80".to_owned()));
-    let failed = shell.run(&["llm", "test", "gpt"]).await;
+    let failed = shell.run_on(80, &["llm", "test", "gpt"]).await;
     assert_eq!((failed.code, failed.stderr.as_str()), (1, ""), "{}", failed.stdout);
     let reason = format!("FAIL model\n     `{}` does not have the model", provider.address());
     assert!(failed.stdout.contains(&reason), "{}", failed.stdout);

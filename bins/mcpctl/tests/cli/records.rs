@@ -45,12 +45,10 @@ async fn usage_is_a_table_with_shares_or_comma_separated_values() {
     ];
     assert_eq!(lines(&table), expected, "{table}");
     assert!(table.contains("REQUESTS   FAILED"), "numbers are aligned: {table}");
-    shell.env.push(("COLUMNS", "80".to_owned()));
-    let plot = shell.run(&["usage", "--plot", "--by", "llm"]).await.succeeded();
+    let plot = shell.run_on(80, &["usage", "--plot", "--by", "llm"]).await.succeeded();
     assert!(plot.contains("100% ##########") && plot.contains("  0%"), "{plot}");
-    let all = shell.run(&["usage", "--plot", "--by", "user,llm,model,day"]).await.succeeded();
+    let all = shell.run_on(80, &["usage", "--plot", "--by", "user,llm,model,day"]).await.succeeded();
     assert!(all.lines().all(|line| line.chars().count() <= 80), "{all}");
-    shell.env.pop();
 
     let csv = shell.run(&["usage", "--by", "llm,day", "-o", "csv"]).await.succeeded();
     let mut rows = csv.lines();

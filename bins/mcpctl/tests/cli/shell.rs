@@ -1,13 +1,17 @@
 //! A user at a shell: a home directory, variables, and the output of each command.
 
 use std::{
+    fs::File,
+    io::Read as _,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
 use mcpctl_testkit::daemons::{Mcpd, Mcplocal, program};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio::{io::AsyncWriteExt as _, process::Command, task::JoinHandle};
 
 /// A user of the command line, with a home directory of its own.
 pub struct Shell {
@@ -43,6 +47,24 @@ pub fn beside(agent: &Mcplocal) -> Shell {
     shell.env.push(("MCPLOCAL_ADDRESS", agent.url().to_owned()));
     shell.env.extend(agent.homes().map(|(name, path)| (name, path.display().to_string())));
     shell
+}
+
+/// A terminal and the end of it that a program writes to; of an unknown size where it has no columns.
+fn terminal(columns: u16) -> (File, OwnedFd) {
+    let size = Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let OpenptyResult { master, slave } = openpty((columns > 0).then_some(&size), None).unwrap();
+    (File::from(master), slave)
+}
+
+/// What a terminal shows until its other end is closed.
+fn shown_on(mut terminal: File) -> JoinHandle<String> {
+    tokio::task::spawn_blocking(move || {
+        let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(read @ 1..) = terminal.read(&mut buffer) {
+            shown.extend_from_slice(&buffer[..read]);
+        }
+        String::from_utf8(shown).unwrap().replace("\r\n", "\n")
+    })
 }
 
 impl Shell {
@@ -81,6 +103,40 @@ impl Shell {
         CommandOutput {
             code: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs a command on a terminal; returns its exit code and the text that the terminal shows.
+    pub async fn on_a_terminal(&self, args: &[&str]) -> (i32, String) {
+        let (terminal, other_end) = terminal(0);
+        let mut command = self.command(args);
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::from(other_end.try_clone().unwrap())).stderr(Stdio::from(other_end));
+        let mut child = command.spawn().unwrap();
+        // The command holds the terminal's other end open too.
+        drop(command);
+        let shown = shown_on(terminal);
+        let code = child.wait().await.unwrap().code().unwrap();
+        (code, shown.await.unwrap())
+    }
+
+    /// Runs a command whose standard output is a terminal that is so wide.
+    pub async fn run_on(&self, columns: u16, args: &[&str]) -> CommandOutput {
+        let (terminal, other_end) = terminal(columns);
+        let mut command = self.command(args);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(other_end))
+            .env("NO_COLOR", "1")
+            .env_remove("COLUMNS");
+        let child = command.spawn().unwrap();
+        drop(command);
+        let shown = shown_on(terminal);
+        let output = child.wait_with_output().await.unwrap();
+        CommandOutput {
+            code: output.status.code().unwrap(),
+            stdout: shown.await.unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }

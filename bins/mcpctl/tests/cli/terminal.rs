@@ -1,6 +1,6 @@
 //! Text from other parties on a terminal: it is shown and has no effect. Programs get every byte of it.
 
-use std::{fs::File, io::Read as _, os::unix::fs::PermissionsExt as _, process::Stdio, sync::Arc};
+use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
 
 use mcpctl_api::visible::is_hidden;
 use mcpctl_testkit::daemons::{Mcpd, Mcplocal, eventually};
@@ -15,29 +15,6 @@ use crate::shell::{Shell, beside};
 /// Clears the screen, sets the title, the same as C1, reorders, hides.
 const EVIL: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}txt\u{200b}\u{2066}\rx";
 
-impl Shell {
-    /// Runs a command on a terminal; returns its exit code and the text that the terminal shows.
-    async fn on_a_terminal(&self, args: &[&str]) -> (i32, String) {
-        let pty = nix::pty::openpty(None, None).unwrap();
-        let mut command = self.command(args);
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::from(pty.slave.try_clone().unwrap())).stderr(Stdio::from(pty.slave));
-        let mut child = command.spawn().unwrap();
-        // The command holds the terminal's other end open too.
-        drop(command);
-        let reading = tokio::task::spawn_blocking(move || {
-            let (mut terminal, mut shown, mut buffer) = (File::from(pty.master), Vec::new(), [0; 4096]);
-            while let Ok(read @ 1..) = terminal.read(&mut buffer) {
-                shown.extend_from_slice(&buffer[..read]);
-            }
-            shown
-        });
-        let code = child.wait().await.unwrap().code().unwrap();
-        let shown = String::from_utf8(reading.await.unwrap()).unwrap();
-        (code, shown.replace("\r\n", "\n"))
-    }
-}
-
 /// Fails unless the evil text is visible, without terminal commands or hidden characters.
 fn assert_shown(what: &str, shown: &str) {
     let hidden = shown.chars().find(|c| is_hidden(*c) && !matches!(c, '\n' | '\t'));
@@ -46,7 +23,7 @@ fn assert_shown(what: &str, shown: &str) {
 }
 
 /// A server in mcpd's place; `answer` returns status, headers and body for a request line.
-async fn fake_mcpd(answer: impl Fn(&str) -> (u16, String, String) + Send + Sync + 'static) -> String {
+pub async fn fake_mcpd(answer: impl Fn(&str) -> (u16, String, String) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = Arc::new(answer);

@@ -1,14 +1,14 @@
 //! Tables and reports on a terminal of 80 columns.
 
-use mcpctl_testkit::deployment::Deployment;
+use mcpctl_testkit::{daemons::Mcpd, deployment::Deployment};
 
-use crate::shell::beside;
+use crate::shell::{Shell, beside};
 
 #[tokio::test]
 async fn tables_fit_a_terminal_of_80_columns() {
     let deployment = Deployment::start().await;
     let mcpd = &deployment.mcpd;
-    let mut shell = beside(&deployment.agent);
+    let shell = beside(&deployment.agent);
     shell
         .run_with(&["login", mcpd.url(), "--token-stdin", "--context", "administrator"], &mcpd.admin())
         .await
@@ -30,7 +30,6 @@ async fn tables_fit_a_terminal_of_80_columns() {
     let whole = shell.run(&["audit"]).await.succeeded();
     assert!(whole.contains("   the Llm `claude` does not let agents answer in its place"), "{whole}");
 
-    shell.env.push(("COLUMNS", "80".to_owned()));
     let config = deployment.agent.config_file().display().to_string();
     for args in [
         &["audit"][..],
@@ -44,31 +43,49 @@ async fn tables_fit_a_terminal_of_80_columns() {
         &["get", "rolebindings"],
         &["auth", "who-can", "run", "llms", "claude"],
     ] {
-        let output = shell.run(args).await.stdout;
+        let output = shell.run_on(80, args).await.stdout;
         let widest = output.lines().max_by_key(|line| line.chars().count()).unwrap();
         assert!(widest.chars().count() <= 80, "{args:?}\n{output}");
     }
     // On a narrow one each provider has lines of its own, and nothing of the table is lost.
-    shell.env.push(("COLUMNS", "60".to_owned()));
     for args in [&["local", "status"][..], &["local", "history"]] {
-        let output = shell.run(args).await.succeeded();
+        let output = shell.run_on(60, args).await.succeeded();
         let widest = output.lines().max_by_key(|line| line.chars().count()).unwrap();
         assert!(widest.chars().count() <= 60 && output.contains("desk"), "{args:?}\n{output}");
     }
-    shell.env.push(("COLUMNS", "40".to_owned()));
-    let output = shell.run(&["local", "status"]).await.succeeded();
+    let output = shell.run_on(40, &["local", "status"]).await.succeeded();
     assert!(
         output.contains("\ndesk external, for claude\n  openai, ") && !output.contains("PROVIDER"),
         "{output}"
     );
-    shell.env.push(("COLUMNS", "80".to_owned()));
     // What was decided stays whole beside names of any length.
-    let audit = shell.run(&["audit"]).await.succeeded();
+    let audit = shell.run_on(80, &["audit"]).await.succeeded();
     let first = audit.lines().filter(|line| !line.starts_with(' ')).skip(1);
     for line in first {
         let word = line.split_whitespace().nth(2).unwrap();
         assert!(["allowed", "denied"].contains(&word), "{audit}");
     }
-    let wide = shell.run(&["audit", "-o", "wide"]).await.succeeded();
+    let wide = shell.run_on(80, &["audit", "-o", "wide"]).await.succeeded();
     assert!(wide.lines().next().unwrap().contains("REPORTED BY   REQUEST"), "{wide}");
+}
+
+#[tokio::test]
+async fn what_is_copied_from_a_table_is_whole() {
+    let mcpd = Mcpd::start().await;
+    let mut shell = Shell::signed_in(&mcpd).await;
+    let name = "the-person-of-a-longer-name";
+    shell
+        .run(&["create", "user", name, "--display-name", "A display name that is long, and that wraps"])
+        .await
+        .succeeded();
+    let columns = "custom-columns=NAME:.name,ID:.id,MADE:.createdAt";
+    let table = shell.run_on(60, &["get", "users", "-o", columns]).await.succeeded();
+    let id = shell.run(&["get", "user", name, "-o", "jsonpath={.id}"]).await.succeeded();
+    assert!(table.contains(&format!("{name}   {}   ", id.trim())), "{table}");
+    let table = shell.run_on(60, &["get", "users,groups"]).await.succeeded();
+    assert!(table.contains(&format!("users/{name}  ")), "{table}");
+    // A shell may export the width of its terminal; a pipe has none.
+    shell.env.push(("COLUMNS", "40".to_owned()));
+    let table = shell.run(&["get", "users"]).await.succeeded();
+    assert!(table.contains(&format!("{name}   A display name that is long, and that wraps   ")), "{table}");
 }
