@@ -73,6 +73,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
         return Err(Failure::new("nothing was removed"));
     }
     let mut failures: Vec<Failure> = Vec::new();
+    let mut names = suggest::Names::default();
     for (kind, name) in &targets {
         match retry::while_busy(async || client.delete(*kind, name, None).await).await {
             Ok(warnings) => {
@@ -81,7 +82,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
             }
             Err(error) if args.ignore_not_found && retry::is_missing(&error) => {}
             Err(error @ ClientError::Refused { .. }) => {
-                failures.push(suggest::not_found(&client, *kind, name, error).await);
+                failures.push(names.not_found(&client, *kind, name, error).await);
             }
             // Nothing more can be done.
             Err(error) => {

@@ -84,16 +84,16 @@ async fn all(client: &Client, kinds: &[Kind], selector: Option<&LabelSelector>, 
     let (mut items, mut empty) = (Vec::new(), Vec::new());
     for kind in kinds {
         let list = client.list(*kind, selector.map(|selector| selector.text.as_str())).await?;
-        let mut found = match args.expiring {
+        let found = match args.expiring {
             Some(within) => expiring(list.items, within)?,
             None => list.items,
         };
         if found.is_empty() {
             empty.push(*kind);
         }
-        args.view.sort(&mut found)?;
         items.extend(found);
     }
+    args.view.sort(&mut items)?;
     let statuses = statuses_of(client, &items, &args.output).await;
     resources(&items, &statuses, &args.output, &args.view, false)?;
     if let ([Kind::Token], true) = (kinds, items.is_empty()) {
@@ -127,13 +127,14 @@ async fn note_denied(client: &Client, empty: &[Kind]) {
 /// Shows the named resources that exist, then an error for each that does not.
 async fn these(client: &Client, targets: &[(Kind, String)], args: &Args) -> Outcome {
     let (mut found, mut failures) = (Vec::new(), Vec::<Failure>::new());
+    let mut names = suggest::Names::default();
     for (kind, name) in targets {
         match client.get(*kind, name).await {
             Ok(resource) => found.push(resource),
             Err(error)
                 if args.ignore_not_found && error.status().is_some_and(|status| status.as_u16() == 404) => {}
             Err(error @ ClientError::Refused { .. }) => {
-                failures.push(suggest::not_found(client, *kind, name, error).await);
+                failures.push(names.not_found(client, *kind, name, error).await);
             }
             Err(error) => return Err(error.into()),
         }

@@ -47,6 +47,41 @@ pub struct Watch<'a> {
     pub shown: HashMap<Id, (Name, Revision)>,
 }
 
+/// How long a stream without a frame is open until it counts as a connection: mcpd sends its first comment later.
+const STEADY: Duration = Duration::from_secs(2);
+
+/// The attempts to stay connected.
+struct Attempts {
+    /// The wait before the next one.
+    backoff: Duration,
+    /// Whether the loss of the connection was reported last.
+    lost: bool,
+    /// Whether the stream brings frames, or at least stays open. The head of an answer alone shows nothing: there are proxies that send
+    /// it, and cut the stream.
+    steady: bool,
+}
+
+impl Attempts {
+    fn new() -> Self {
+        Self { backoff: BACKOFF.0, lost: false, steady: false }
+    }
+
+    /// The stream brings frames, or stays open.
+    fn succeeded(&mut self, since: Revision) {
+        (self.backoff, self.steady) = (BACKOFF.0, true);
+        if std::mem::take(&mut self.lost) {
+            note!("connected again; the watch goes on from revision {since}");
+        }
+    }
+
+    /// Waits before the next one, longer each time until one succeeds.
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.backoff).await;
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        self.steady = false;
+    }
+}
+
 /// Why a stream of changes has ended.
 enum End {
     /// The connection was lost, or mcpd restarts.
@@ -68,17 +103,10 @@ impl Watch<'_> {
         if !only_changes {
             self.show(&items).await?;
         }
-        let mut backoff = BACKOFF.0;
-        let mut lost = false;
+        let mut attempts = Attempts::new();
         loop {
             let ended = match self.client.watch(&[self.kind], Some(since)).await {
-                Ok(response) => {
-                    if std::mem::take(&mut lost) {
-                        note!("connected again; the watch goes on from revision {since}");
-                    }
-                    backoff = BACKOFF.0;
-                    self.follow(response.bytes_stream(), &mut since).await?
-                }
+                Ok(response) => self.follow(response.bytes_stream(), &mut since, &mut attempts).await?,
                 Err(error) if error.status().is_some_and(|status| status.as_u16() == 410) => End::Compacted,
                 Err(error) if may_return(&error) => End::Lost,
                 Err(error) => return Err(error.into()),
@@ -92,20 +120,19 @@ impl Watch<'_> {
                         self.show_differences(items).await?;
                         since = revision;
                     }
-                    Err(error) if may_return(&error) => tokio::time::sleep(backoff).await,
+                    Err(error) if may_return(&error) => {}
                     Err(error) => return Err(error.into()),
                 },
                 End::Lost => {
-                    if !std::mem::replace(&mut lost, true) {
+                    if !std::mem::replace(&mut attempts.lost, true) {
                         note!(
                             "the connection to {} was lost; trying again",
                             self.client.server().as_str().trim_end_matches('/')
                         );
                     }
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF.1);
                 }
             }
+            attempts.wait().await;
         }
     }
 
@@ -150,14 +177,22 @@ impl Watch<'_> {
         &mut self,
         mut bytes: impl futures::Stream<Item = Result<impl AsRef<[u8]>, impl std::error::Error>> + Unpin,
         since: &mut Revision,
+        attempts: &mut Attempts,
     ) -> Result<End, Failure> {
         let mut decoder = Decoder::new(MAX_EVENT_BYTES);
         loop {
-            let Ok(Some(Ok(chunk))) = tokio::time::timeout(MAX_SILENCE, bytes.next()).await else {
-                return Ok(End::Lost);
+            let silence = if attempts.steady { MAX_SILENCE } else { STEADY };
+            let chunk = match tokio::time::timeout(silence, bytes.next()).await {
+                Ok(Some(Ok(chunk))) => chunk,
+                Err(_) if !attempts.steady => {
+                    attempts.succeeded(*since);
+                    continue;
+                }
+                _ => return Ok(End::Lost),
             };
             decoder.push(chunk.as_ref());
             while let Some(frame) = decoder.next_frame().map_err(Failure::new)? {
+                attempts.succeeded(*since);
                 self.event(&frame, since).await?;
             }
         }

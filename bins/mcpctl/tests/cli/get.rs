@@ -1,12 +1,16 @@
 //! `get`: several kinds, formats, order, labels, suggestions, and a watch that survives a restart.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use mcpctl_testkit::daemons::Mcpd;
+use mcpctl_testkit::daemons::{Mcpd, eventually};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 
-use crate::shell::Shell;
+use crate::{shell::Shell, terminal::fake_mcpd};
 
 async fn world() -> (Mcpd, Shell) {
     let mcpd = Mcpd::start().await;
@@ -76,6 +80,9 @@ async fn templates_columns_order_and_labels() {
     assert!(labels.contains("   red    gold   example.com/tier=gold, team=red\n"), "{labels}");
     let error = shell.run(&["get", "llms", "--sort-by", ".modle"]).await.failed(2);
     assert!(error.contains("no resource has the field of --sort-by"), "{error}");
+    // Users have no model.
+    let both = shell.run(&["get", "users,llms", "--sort-by", ".model", "-o", "name"]).await.succeeded();
+    assert!(both.ends_with("users/alice\nllms/claude\nllms/gpt\n"), "{both}");
 }
 
 #[tokio::test]
@@ -89,9 +96,9 @@ async fn unknown_kinds_and_names_get_a_suggestion() {
         (&["gte", "llms"], "unrecognized subcommand 'gte'", "did you mean `get`?"),
         (&["get", "llms", "--selectr", "a"], "unexpected argument '--selectr'", "'--selector'"),
     ] {
-        let output = shell.run(args).await;
-        let (error, next) = output.stderr.split_once('\n').unwrap();
-        assert!(error.contains(message) && next.contains(hint), "{args:?}: {}", output.stderr);
+        let (_, shown) = shell.on_a_terminal(args).await;
+        let (error, next) = shown.split_once('\n').unwrap();
+        assert!(error.contains(message) && next.contains(hint), "{args:?}: {shown}");
     }
     assert_eq!(shell.run(&["get", "llm", "gtp", "--ignore-not-found"]).await.succeeded(), "");
     // A caller learns no name that a list does not show.
@@ -100,8 +107,8 @@ async fn unknown_kinds_and_names_get_a_suggestion() {
         .await;
     let bob = Shell::new();
     bob.run_with(&["login", mcpd.url(), "--stdin"], &token).await.succeeded();
-    let error = bob.run(&["get", "llm", "gtp"]).await.failed(1);
-    assert!(!error.contains("gpt"), "{error}");
+    let (code, error) = bob.on_a_terminal(&["get", "llm", "gtp"]).await;
+    assert!(code == 1 && !error.contains("gpt"), "{error}");
 }
 
 async fn next(lines: &mut Lines<BufReader<impl tokio::io::AsyncRead + Unpin>>) -> String {
@@ -171,4 +178,68 @@ async fn watch_of_a_revoked_session_ends_with_the_reason() {
         last.contains("disabled") || last.contains("not accepted") || last.contains("credential"),
         "{errors}"
     );
+}
+
+/// A server in mcpd's place without resources, whose watches are answered so, and when each path was requested.
+async fn counting(watch: (u16, &'static str)) -> (Shell, Requests) {
+    let requests = Requests::default();
+    let seen = Arc::clone(&requests);
+    let server = fake_mcpd(move |request| {
+        let path = request.split([' ', '?']).nth(1).unwrap().to_owned();
+        let is_watch = path == "/api/v1/watch";
+        let is_one = path.starts_with("/api/v1/llms/");
+        seen.lock().unwrap().entry(path).or_default().push(Instant::now());
+        let json = "content-type: application/json\r\n".to_owned();
+        let source = format!("{json}mcpctl-error-source: mcpd\r\n");
+        let error = |code: &str| {
+            let error =
+                json!({"message": "no", "type": "invalid_request_error", "code": code, "param": null});
+            json!({"error": error}).to_string()
+        };
+        match (is_watch, is_one) {
+            (true, _) if watch.0 == 200 => {
+                (200, "content-type: text/event-stream\r\n".to_owned(), String::new())
+            }
+            (true, _) => (watch.0, source, error(watch.1)),
+            (_, true) => (404, source, error("not_found")),
+            _ => (200, json, json!({"revision": 5, "items": []}).to_string()),
+        }
+    })
+    .await;
+    let mut shell = Shell::new();
+    shell.env.push(("MCPCTL_SERVER", server));
+    shell.env.push(("MCPCTL_TOKEN", "mcpd_token".to_owned()));
+    (shell, requests)
+}
+
+/// When each path was requested.
+type Requests = Arc<Mutex<HashMap<String, Vec<Instant>>>>;
+
+#[tokio::test]
+async fn watch_that_ends_at_once_is_tried_less_and_less_often() {
+    for (status, line) in [(200, "was lost; trying again"), (410, "no longer keeps the changes")] {
+        let (shell, requests) = counting((status, "compacted")).await;
+        let mut child = shell.command(&["get", "groups", "-w"]).spawn().unwrap();
+        let times = eventually("four requests", async || {
+            let times = requests.lock().unwrap().get("/api/v1/watch").cloned()?;
+            (times.len() >= 4).then_some(times)
+        })
+        .await;
+        // The waits are 250, 500 and 1000 ms at least.
+        assert!(times[3] - times[0] >= Duration::from_millis(1_700), "{status}: {times:?}");
+        child.start_kill().unwrap();
+        let errors = String::from_utf8(child.wait_with_output().await.unwrap().stderr).unwrap();
+        assert!(errors.contains(line) && !errors.contains("connected again"), "{errors}");
+        assert!(status == 410 || errors.lines().count() == 1, "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn names_are_read_once_and_only_for_people() {
+    let (shell, requests) = counting((200, "")).await;
+    let lists = || requests.lock().unwrap().get("/api/v1/llms").map_or(0, Vec::len);
+    shell.run(&["get", "llm", "a", "b", "c"]).await.failed(1);
+    assert_eq!(lists(), 0);
+    let (code, shown) = shell.on_a_terminal(&["get", "llm", "a", "b", "c"]).await;
+    assert_eq!((code, lists()), (1, 1), "{shown}");
 }
