@@ -45,6 +45,8 @@ const SHOWN: &[(&str, &str)] = &[
     ("mcpctl explain llm.failover", "offlineGrace"),
     ("mcpctl apply -f llms.yaml --dry-run=server", "dry run"),
     ("mcpctl create sa nightly --dry-run=client -o yaml", "kind: ServiceAccount"),
+    ("mcpctl label llm gpt tier=gold", "labeled"),
+    ("mcpctl replace -f llms.yaml", "llms/file-gpt"),
     ("mcpctl auth can-i run llms/gpt", "yes"),
     ("mcpctl whoami", "User admin"),
     ("mcpctl audit", "TIME"),
