@@ -7,6 +7,7 @@ mod env;
 mod history;
 mod init;
 mod journal;
+mod kept;
 mod key;
 mod rotate_key;
 mod service;

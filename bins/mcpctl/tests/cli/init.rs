@@ -75,6 +75,16 @@ async fn init_writes_what_is_found_and_the_agent_takes_it() {
     let args = ["local", "init", "--yes", "--force", "--model", "qwen:7b", "--failover-for", "gpt"];
     shell.run(&args).await.succeeded();
     assert_eq!(fs::read_to_string(file.with_extension("yaml.backup")).unwrap(), "# mine\n");
+    // A dotfile manager's link stays one, and no backup replaces another.
+    let real = shell.file("dotfiles-mcplocal.yaml", "# linked\n");
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&real, &file).unwrap();
+    for args in [&args[..], &args[..]] {
+        shell.run(args).await.succeeded();
+    }
+    assert!(file.is_symlink());
+    assert_eq!(fs::read_to_string(real.with_extension("yaml.backup")).unwrap(), "# linked\n");
+    assert!(real.with_extension("yaml.backup.2").exists());
     let text = fs::read_to_string(&file).unwrap();
     assert!(
         text.contains("  - name: ollama\n    type: openai\n") && text.contains("failoverFor: [gpt]"),

@@ -25,6 +25,7 @@ use self::{
 };
 use crate::{
     Outcome, agent,
+    commands::local::kept,
     context::Global,
     failure::Failure,
     output::{Tone, one_line, terminal},
@@ -59,7 +60,7 @@ pub struct Args {
     /// Print the file and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Replace a file that is there; it is kept beside, with the ending `.backup`
+    /// Replace a file that is there; it is kept beside, with the ending `.backup`, or `.backup.2` and so on
     #[arg(long)]
     force: bool,
     /// File to write [default: $XDG_CONFIG_HOME/mcpctl/mcplocal.yaml]
@@ -166,13 +167,14 @@ async fn discover() -> Result<Discovery, Failure> {
 /// The local model: the named one, the only one, or the answer to a question.
 fn choose(found: &Discovery, named: Option<&str>, asks: bool) -> Result<Choice, Failure> {
     if let Some(named) = named {
-        return choices::named(found, named);
+        let choice = choices::named(found, named)?;
+        return allowed(found, choice, asks);
     }
     let mut all = choices(found);
     if all.is_empty() {
         return Err(nothing_found(found));
     }
-    if !asks || all.len() == 1 {
+    if !asks {
         return Ok(all.remove(0));
     }
     note!("");
@@ -182,17 +184,55 @@ fn choose(found: &Discovery, named: Option<&str>, asks: bool) -> Result<Choice, 
     if all.len() > MAX_LISTED {
         note!("     and {} more: --model takes a file or a name", all.len() - MAX_LISTED);
     }
+    let listed = all.len().min(MAX_LISTED);
     loop {
-        let answer = ask("which local model? [1]")?;
-        let number = if answer.is_empty() { Ok(1) } else { answer.parse::<usize>() };
-        match number.ok().and_then(|number| number.checked_sub(1)) {
-            Some(at) if at < all.len() => return Ok(all.swap_remove(at)),
-            _ => note!("a number from 1 to {}", all.len().min(MAX_LISTED)),
+        match listed_at(&ask("which local model? [1]")?, listed) {
+            Some(at) => return Ok(all.swap_remove(at)),
+            None => note!("a number from 1 to {listed}"),
         }
     }
 }
 
+/// The place in the list that an answer names; the first where it is empty.
+fn listed_at(answer: &str, listed: usize) -> Option<usize> {
+    let number = if answer.is_empty() { 1 } else { answer.parse::<usize>().ok()? };
+    number.checked_sub(1).filter(|at| *at < listed)
+}
+
+/// The choice, unless its server is another user's, who would read every prompt: then only after a question that names the user.
+fn allowed(found: &Discovery, choice: Choice, asks: bool) -> Result<Choice, Failure> {
+    let Some((user, url)) = choices::other_user(found, &choice) else { return Ok(choice) };
+    if !asks {
+        let failure = format!(
+            "the server at {url} that has `{}` is run by {user}, who could read every prompt",
+            choice.model()
+        );
+        return Err(Failure::new(failure).hint(format!(
+            "if you trust {user}, run this at a terminal without --yes and --dry-run, where it asks"
+        )));
+    }
+    let question = format!(
+        "the server at {url} is run by {user}, who can read what is sent to it; use `{}`?",
+        choice.model()
+    );
+    match terminal::confirm(&question)? {
+        true => Ok(choice),
+        false => Err(Failure::new("nothing was written")),
+    }
+}
+
 fn nothing_found(found: &Discovery) -> Failure {
+    let foreign = found.servers.iter().find_map(|server| Some((server.user.as_ref()?, server)));
+    if let Some((user, server)) = foreign {
+        let what = format!(
+            "no model of your own is here, and the server at {} is run by {user}, who could read every prompt",
+            server.url
+        );
+        return Failure::new(what).hint(format!(
+            "if you trust {user}, name its model at a terminal: mcpctl local init --model MODEL; or write a file that only \
+             forwards: mcpctl local init --without-model"
+        ));
+    }
     let searched = &found.searched;
     let places = |paths: &[String]| paths.iter().map(|path| short(path)).collect::<Vec<_>>().join(", ");
     note!("looked for programs in {}", places(&searched.programs));
@@ -275,7 +315,7 @@ fn warn_of_unknown(named: &[Name], llms: &[String]) {
     }
 }
 
-/// Lets the agent check the text, as a file beside the one that it will be.
+/// Lets the agent check the text, as a temporary file.
 async fn check(path: &Path, text: &str) -> Result<(), Failure> {
     let draft = tempfile::Builder::new().prefix("mcplocal-").suffix(".yaml").tempfile()?;
     draft.as_file().write_all(text.as_bytes())?;
@@ -302,10 +342,13 @@ async fn check(path: &Path, text: &str) -> Result<(), Failure> {
 
 /// Writes the file whole or not at all, after what was there is kept beside it.
 fn write(path: &Path, text: &str, before: Option<&[u8]>) -> Result<(), Failure> {
+    let real = kept::real(path)?;
     if let Some(before) = before {
-        let backup = file::beside(path, ".backup");
-        file::replace(&backup, before)?;
+        let backup = kept::keep(&real, ".backup", before)?;
         note!("the file of before is `{}`", backup.display());
+    }
+    if real != path {
+        return Ok(file::replace(&real, text.as_bytes())?);
     }
     if path.parent() == Some(config::config_dir()?.as_path()) {
         return Ok(config::write_private(path, text.as_bytes())?);
@@ -316,4 +359,17 @@ fn write(path: &Path, text: &str, before: Option<&[u8]>) -> Result<(), Failure> 
 /// A line from the terminal.
 fn ask(question: &str) -> Result<String, Failure> {
     terminal::ask(question)?.ok_or_else(|| Failure::new("nothing was written"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_names_a_model_that_is_listed() {
+        assert_eq!((listed_at("", 20), listed_at("20", 20)), (Some(0), Some(19)));
+        for answer in ["21", "0", "-1", "x"] {
+            assert_eq!(listed_at(answer, 20), None, "{answer}");
+        }
+    }
 }

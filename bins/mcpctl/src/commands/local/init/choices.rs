@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mcpctl_api::discovery::{Discovery, FoundModel, FoundProgram};
+use mcpctl_api::discovery::{Discovery, FoundModel, FoundProgram, FoundServer};
 use url::Url;
 
 use crate::failure::Failure;
@@ -84,6 +84,8 @@ pub fn size(bytes: u64) -> String {
 /// All of them: GGUF files where there is a llama-server, because the agent then decides when the model runs; models of running
 /// servers; models of the hub where there is a vLLM.
 ///
+/// None of a server that another user runs: that user would read the prompts. [`named`] finds those too.
+///
 /// Among files the largest that leaves half of main memory free comes first.
 pub fn choices(found: &Discovery) -> Vec<Choice> {
     let (llama, vllm) = (program(found, "llama-server-managed"), program(found, "vllm-managed"));
@@ -100,13 +102,7 @@ pub fn choices(found: &Discovery) -> Vec<Choice> {
         (Choice::Managed { bytes: Some(bytes), .. }, Some(memory)) => *bytes > memory / 2,
         _ => false,
     });
-    let running = found.servers.iter().flat_map(|server| {
-        server.models.iter().map(|model| Choice::Running {
-            product: server.product.clone(),
-            url: server.url.clone(),
-            model: model.clone(),
-        })
-    });
+    let running = found.servers.iter().filter(|server| server.user.is_none()).flat_map(running);
     // What only computes embeddings answers no chat.
     let (chat, embeddings): (Vec<Choice>, Vec<Choice>) = files
         .into_iter()
@@ -114,6 +110,21 @@ pub fn choices(found: &Discovery) -> Vec<Choice> {
         .chain(of(vllm))
         .partition(|choice| !choice.model().to_ascii_lowercase().contains("embed"));
     chat.into_iter().chain(embeddings).collect()
+}
+
+fn running(server: &FoundServer) -> impl Iterator<Item = Choice> {
+    server.models.iter().map(|model| Choice::Running {
+        product: server.product.clone(),
+        url: server.url.clone(),
+        model: model.clone(),
+    })
+}
+
+/// The other user whose server has the model, and the server's address.
+pub fn other_user<'a>(found: &'a Discovery, choice: &Choice) -> Option<(&'a str, &'a Url)> {
+    let Choice::Running { url, .. } = choice else { return None };
+    let mut servers = found.servers.iter().filter(|server| server.url == *url);
+    servers.find_map(|server| Some((server.user.as_deref()?, &server.url)))
 }
 
 fn program<'a>(found: &'a Discovery, provider_type: &str) -> Option<&'a FoundProgram> {
@@ -131,7 +142,9 @@ fn managed(program: &FoundProgram, model: &FoundModel) -> Choice {
 
 /// The one with this model: a file, or a name that was found.
 pub fn named(found: &Discovery, named: &str) -> Result<Choice, Failure> {
-    let all = choices(found);
+    let mut all = choices(found);
+    // Last, so that a name of a model of one's own never means another user's.
+    all.extend(found.servers.iter().filter(|server| server.user.is_some()).flat_map(running));
     let path = std::path::absolute(named)?;
     let is_meant = |choice: &&Choice| match choice {
         Choice::Managed { model, .. } if model.starts_with('/') => Path::new(model) == path,
@@ -154,11 +167,37 @@ pub fn named(found: &Discovery, named: &str) -> Result<Choice, Failure> {
             .hint("install llama.cpp: https://github.com/ggml-org/llama.cpp/releases"));
     };
     let bytes = path.metadata().ok().map(|metadata| metadata.len());
-    let model = path.to_str().ok_or_else(|| Failure::new("the path of the model is no text"))?;
+    let model = path.to_str().ok_or_else(|| Failure::new("the path of the model is not UTF-8"))?;
     Ok(Choice::Managed {
         provider_type: llama.provider_type.clone(),
         command: (!llama.is_found).then(|| llama.path.clone()),
         model: model.to_owned(),
         bytes,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn model_of_another_users_server_is_taken_by_its_name_only() {
+        let server = |url: &str, model: &str, user: Option<&str>| FoundServer {
+            product: "Ollama".to_owned(),
+            url: url.parse().unwrap(),
+            models: vec![model.to_owned()],
+            wants_key: false,
+            user: user.map(str::to_owned),
+        };
+        let foreign = server("http://127.0.0.1:1234/v1", "qwen", Some("nobody"));
+        let mut found = Discovery { servers: vec![foreign], ..Discovery::default() };
+        assert_eq!(choices(&found), []);
+        let choice = named(&found, "qwen").unwrap();
+        assert_eq!(other_user(&found, &choice).unwrap().0, "nobody");
+
+        found.servers.push(server("http://127.0.0.1:11434/v1", "qwen", None));
+        let own = named(&found, "qwen").unwrap();
+        assert_eq!(choices(&found), std::slice::from_ref(&own));
+        assert_eq!(other_user(&found, &own), None);
+    }
 }
