@@ -107,3 +107,35 @@ async fn files_that_hold_the_key_are_private() {
         "{env}"
     );
 }
+
+#[tokio::test]
+async fn settings_that_were_replaced_come_back_and_half_an_edit_is_none() {
+    let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
+    mcpd.llm("gpt", &provider.base_url()).await;
+    mcpd.llm("claude", &provider.base_url()).await;
+    let (_agent, shell) = with_agent(&mcpd).await;
+    let before = "# mine\nmodel = \"o3\"\nmodel_provider = \"corp\"\n";
+    fs::create_dir(shell.path(".codex")).unwrap();
+    let file = shell.file(".codex/config.toml", before);
+    for llm in ["gpt", "claude"] {
+        shell.run(&["local", "env", "--for", "codex", "--write", "--llm", llm]).await.succeeded();
+    }
+    assert!(fs::read_to_string(&file).unwrap().contains("model = \"claude\""));
+    shell.run(&["local", "env", "--for", "codex", "--remove"]).await.succeeded();
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    assert!(!shell.path(".codex/config.toml.before-mcpctl").exists());
+
+    // Its second file cannot be edited, so the first one is not written.
+    fs::create_dir(shell.path(".continue")).unwrap();
+    fs::write(shell.path(".continue/.env"), b"A=\xff\n").unwrap();
+    let args = ["local", "env", "--for", "continue", "--write", "--llm", "gpt"];
+    let error = shell.run(&args).await.failed(1);
+    assert!(error.contains("it is not UTF-8\nhint: nothing was changed"), "{error}");
+    assert!(!shell.path(".continue/config.yaml").exists());
+
+    // A link can lead into a work tree of git.
+    let elsewhere = shell.file("dotfiles-aider.yml", "dark-mode: true\n");
+    std::os::unix::fs::symlink(&elsewhere, shell.path(".aider.conf.yml")).unwrap();
+    let output = shell.run(&["local", "env", "--for", "aider", "--write", "--llm", "gpt"]).await;
+    assert!(output.stderr.contains("this machine's key goes into `"), "{}", output.stderr);
+}

@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::clients::{Change, ClientProgram, Edited, Setup};
+use super::clients::{ClientFile, ClientProgram, Edited, Plan, Setup};
 use crate::{
     Outcome, agent,
     commands::chat,
@@ -28,7 +28,7 @@ pub struct Args {
     /// Edit the client's file, and keep what else is in it; the file of before stays beside it, ending in `.before-mcpctl`
     #[arg(long, requires = "client")]
     write: bool,
-    /// Take out of the client's file what --write put there
+    /// Take out of the client's file what --write put there, and put back what that replaced
     #[arg(long, requires = "client", conflicts_with_all = ["write", "llm"])]
     remove: bool,
 }
@@ -79,7 +79,7 @@ impl Shell {
 /// user could take.
 pub async fn run(args: Args) -> Outcome {
     if let (Some(client), true) = (args.client, args.remove) {
-        return edit(client, Change::Remove);
+        return edit(client, None);
     }
     let (address, key) = (agent::address().await?, agent::local_key()?);
     let root = address.as_str().trim_end_matches('/').to_owned();
@@ -95,7 +95,7 @@ pub async fn run(args: Args) -> Outcome {
         Some(client) => {
             let setup = setup(root, key, args.llm).await?;
             warn_of_other_keys(client, &setup);
-            if args.write { edit(client, Change::Set(&setup)) } else { print(client, &setup) }
+            if args.write { edit(client, Some(&setup)) } else { print(client, &setup) }
         }
     }
 }
@@ -133,7 +133,7 @@ async fn setup(root: String, key: SecretString, llm: Option<String>) -> Result<S
     };
     let mcpctl = std::env::current_exe()?;
     let mcpctl =
-        mcpctl.to_str().ok_or_else(|| Failure::new("the path of this program is no text"))?.to_owned();
+        mcpctl.to_str().ok_or_else(|| Failure::new("the path of this program is not UTF-8"))?.to_owned();
     Ok(Setup { root, llm, mcpctl, key })
 }
 
@@ -160,10 +160,17 @@ fn print(client: ClientProgram, setup: &Setup) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn edit(client: ClientProgram, change: Change<'_>) -> Outcome {
-    for file in client.files()? {
-        let path = one_line(&file.path.display().to_string());
-        match file.apply(change)? {
+fn edit(client: ClientProgram, setup: Option<&Setup>) -> Outcome {
+    let plan = |file: ClientFile| file.plan(setup);
+    // All of them before the first is written.
+    let plans: Vec<Plan> = client.files()?.into_iter().map(plan).collect::<Result<_, _>>()?;
+    for plan in plans {
+        let path = one_line(&plan.path().display().to_string());
+        if let Some(elsewhere) = plan.key_goes_to() {
+            note!(Tone::Warning, "warning:"; " `{path}` is a link: this machine's key goes into `{}`", elsewhere.display());
+            note!(Tone::Hint, "hint:"; " keep that file out of version control, or take the key out of it with --remove");
+        }
+        match plan.apply()? {
             Edited::Unchanged => data!("{path} unchanged")?,
             Edited::Removed => data!("{path} removed")?,
             Edited::Written(backup) => {
@@ -174,7 +181,7 @@ fn edit(client: ClientProgram, change: Change<'_>) -> Outcome {
             }
         }
     }
-    if let Change::Set(setup) = change {
+    if let Some(setup) = setup {
         note!("it asks for `{}`; start it: {}", setup.llm, client.next_step());
     }
     Ok(ExitCode::SUCCESS)

@@ -29,10 +29,10 @@ fn edit(text: &str, change: Change<'_>) -> Result<String, Failure> {
     let is_ours =
         |line: &str| keys.iter().any(|(key, _)| line.split_once(':').is_some_and(|(name, _)| name == *key));
     let mut edited = String::new();
-    for line in yaml_block::ended(&rest).lines() {
+    for line in yaml_block::ended(&rest).split_inclusive('\n') {
         match is_ours(line) {
             true => edited.push_str(&yaml_block::replaced(line)),
-            false => edited.push_str(&format!("{line}\n")),
+            false => edited.push_str(line),
         }
     }
     let lines: Vec<String> = keys

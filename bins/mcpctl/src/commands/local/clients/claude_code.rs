@@ -26,21 +26,35 @@ pub(super) fn file() -> Result<ClientFile, Failure> {
 }
 
 fn edit(text: &str, change: Change<'_>) -> Result<String, Failure> {
-    let mut settings: Map<String, Value> = match text.trim() {
-        "" => Map::new(),
-        text => {
-            serde_json::from_str(text).map_err(|error| Failure::new(format!("no JSON object: {error}")))?
-        }
-    };
+    let mut settings = object(text)?;
     match change {
         Change::Set(setup) => set(&mut settings, setup)?,
-        Change::Remove if !is_ours(&settings) => return Ok(text.to_owned()),
-        Change::Remove => remove(&mut settings),
+        Change::Remove { .. } if !is_ours(&settings) => return Ok(text.to_owned()),
+        Change::Remove { before } => {
+            let before = before.unwrap_or_default();
+            let old = object(before)?;
+            remove(&mut settings, &old);
+            if settings == old {
+                // Laid out as its user did.
+                return Ok(before.to_owned());
+            }
+        }
     }
     if settings.is_empty() {
         return Ok(String::new());
     }
     Ok(format!("{}\n", serde_json::to_string_pretty(&settings)?))
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, Failure> {
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Failure::new("it is not a JSON object")),
+        Err(error) => Err(Failure::new(format!("it is not valid JSON: {error}"))),
+    }
 }
 
 fn is_ours(settings: &Map<String, Value>) -> bool {
@@ -52,7 +66,7 @@ fn set(settings: &mut Map<String, Value>, setup: &Setup) -> Result<(), Failure> 
     let command: Vec<String> = words.map(|word| Shell::Bash.quoted(word)).collect();
     settings.insert(HELPER.to_owned(), command.join(" ").into());
     let env = settings.entry("env").or_insert_with(|| Value::Object(Map::new()));
-    let env = env.as_object_mut().ok_or_else(|| Failure::new("`env` is no object"))?;
+    let env = env.as_object_mut().ok_or_else(|| Failure::new("`env` is not an object"))?;
     if let Some(key) = KEYS.into_iter().find(|key| env.contains_key(*key)) {
         return Err(Failure::new(format!(
             "`env` has `{key}`, which Claude Code uses in place of this machine's key"
@@ -66,15 +80,25 @@ fn set(settings: &mut Map<String, Value>, setup: &Setup) -> Result<(), Failure> 
     Ok(())
 }
 
-fn remove(settings: &mut Map<String, Value>) {
-    settings.shift_remove(HELPER);
+/// Takes ours out, and puts back what was there before.
+fn remove(settings: &mut Map<String, Value>, before: &Map<String, Value>) {
+    put_back(settings, before, HELPER);
+    let none = Map::new();
+    let old = before.get("env").and_then(Value::as_object);
     let Some(env) = settings.get_mut("env").and_then(Value::as_object_mut) else { return };
     for name in MODELS.into_iter().chain([ADDRESS]) {
-        env.shift_remove(name);
+        put_back(env, old.unwrap_or(&none), name);
     }
-    if env.is_empty() {
+    if env.is_empty() && old.is_none() {
         settings.shift_remove("env");
     }
+}
+
+fn put_back(object: &mut Map<String, Value>, before: &Map<String, Value>, name: &str) {
+    match before.get(name) {
+        Some(old) => object.insert(name.to_owned(), old.clone()),
+        None => object.shift_remove(name),
+    };
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn edit_models(text: &str, change: Change<'_>) -> Result<String, Failure> {
     match models {
         Value::Null => {}
         Value::Array(models) => all.extend(models),
-        _ => return Err(Failure::new(format!("`{MODELS}` is no list"))),
+        _ => return Err(Failure::new(format!("`{MODELS}` is not a list"))),
     }
     let has_models = all.len() > 1;
     let edited = match has_models {
@@ -68,9 +68,9 @@ fn edit_models(text: &str, change: Change<'_>) -> Result<String, Failure> {
 fn into_list(rest: &str, lines: &[String]) -> String {
     let mut edited = String::new();
     let mut written = false;
-    let all: Vec<&str> = rest.lines().collect();
+    let all: Vec<&str> = rest.split_inclusive('\n').collect();
     for (at, line) in all.iter().enumerate() {
-        edited.push_str(&format!("{line}\n"));
+        edited.push_str(line);
         if !written && is_models(line) {
             let first = all.iter().skip(at + 1).find(|line| line.trim_start().starts_with('-'));
             let indent = first.map_or("  ", |first| first.split('-').next().unwrap_or_default());
@@ -84,10 +84,10 @@ fn into_list(rest: &str, lines: &[String]) -> String {
 /// The list with our lines only, in place of one without an entry.
 fn as_only_model(rest: &str, lines: &[String], is_new: bool) -> String {
     let mut edited = String::new();
-    for line in rest.lines() {
+    for line in rest.split_inclusive('\n') {
         match is_models(line) {
             true => edited.push_str(&yaml_block::replaced(line)),
-            false => edited.push_str(&format!("{line}\n")),
+            false => edited.push_str(line),
         }
     }
     let mut ours = Vec::new();
@@ -106,9 +106,9 @@ fn is_models(line: &str) -> bool {
 
 fn edit_secret(text: &str, change: Change<'_>) -> Result<String, Failure> {
     let is_ours = |line: &&str| line.split_once('=').is_some_and(|(name, _)| name.trim() == SECRET);
-    let mut edited: String =
-        text.lines().filter(|line| !is_ours(line)).map(|line| format!("{line}\n")).collect();
+    let mut edited: String = text.split_inclusive('\n').filter(|line| !is_ours(line)).collect();
     if let Change::Set(setup) = change {
+        edited = yaml_block::ended(&edited);
         edited.push_str(&format!("{SECRET}={}\n", setup.key()));
     }
     Ok(edited)

@@ -18,9 +18,9 @@ pub(super) fn block(lines: &[String], indent: &str) -> String {
     all.map(|line| format!("{indent}{line}\n")).collect()
 }
 
-/// A line as a comment that [`without_block`] turns back.
+/// A line, with its end, as a comment that [`without_block`] turns back.
 pub(super) fn replaced(line: &str) -> String {
-    format!("{REPLACED}{line}\n")
+    format!("{REPLACED}{line}")
 }
 
 /// The text without our lines.
@@ -45,10 +45,11 @@ pub(super) fn mapping(text: &str) -> Result<Map<String, Value>, Failure> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Map::new());
     }
-    let value: Value = yaml::from_str(text).map_err(|error| Failure::new(format!("no YAML: {error}")))?;
+    let value: Value =
+        yaml::from_str(text).map_err(|error| Failure::new(format!("it is not valid YAML: {error}")))?;
     match value {
         Value::Object(mapping) => Ok(mapping),
-        _ => Err(Failure::new("no mapping of keys")),
+        _ => Err(Failure::new("it is not a mapping of keys")),
     }
 }
 
