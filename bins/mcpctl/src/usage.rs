@@ -14,6 +14,20 @@ pub fn shows_help(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
 }
 
+/// Commands and options of kubectl that mcpctl does not have, and what takes their place.
+const HABITS: [(&[&str], &str); 4] = [
+    (
+        &["logs", "log"],
+        "mcpd logs to its standard error; `mcpctl local logs` shows those of a local model server",
+    ),
+    (&["whoami"], "mcpctl whoami"),
+    (&["run"], "mcpctl chat LLM"),
+    (
+        &["-n", "--namespace", "-A", "--all-namespaces"],
+        "there are no namespaces: names are unique, and rules name patterns such as `team-*`",
+    ),
+];
+
 /// Reports what the parser of the command line found; exit code 2.
 pub fn report(error: &clap::Error) -> ExitCode {
     let text = without_variables(error).as_ref().unwrap_or(error).render().to_string();
@@ -42,6 +56,15 @@ fn suggestion(error: &clap::Error) -> Option<String> {
         ContextValue::String(text) => Some(text.clone()),
         _ => None,
     };
+    let unknown = match error.kind() {
+        ErrorKind::InvalidSubcommand => value(ContextKind::InvalidSubcommand),
+        ErrorKind::UnknownArgument => value(ContextKind::InvalidArg),
+        _ => None,
+    };
+    let habit = HABITS.iter().find(|(words, _)| unknown.as_deref().is_some_and(|word| words.contains(&word)));
+    if let Some((_, hint)) = habit {
+        return Some((*hint).to_owned());
+    }
     if error.get(ContextKind::SuggestedSubcommand).or(error.get(ContextKind::SuggestedArg)).is_some() {
         return None;
     }

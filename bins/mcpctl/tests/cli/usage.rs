@@ -75,6 +75,21 @@ async fn wrong_usage_is_exit_code_2_without_a_server() {
 }
 
 #[tokio::test]
+async fn habits_of_kubectl_have_a_hint() {
+    for (args, hint) in [
+        (&["logs", "llm/gpt"][..], "`mcpctl local logs` shows those of a local model server"),
+        (&["auth", "whoami"], "hint: mcpctl whoami"),
+        (&["run", "gpt"], "hint: mcpctl chat LLM"),
+        (&["get", "llms", "-n", "team"], "hint: there are no namespaces"),
+        (&["get", "llms", "--namespace=team"], "hint: there are no namespaces"),
+        (&["describe", "llms", "-A"], "hint: there are no namespaces"),
+    ] {
+        let error = Shell::new().run(args).await.failed(2);
+        assert!(error.contains(hint) && error.lines().count() == 2, "{args:?}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn argument_that_is_no_text_is_wrong_usage() {
     let shell = Shell::new();
     let argument = OsStr::from_bytes(b"\xff");
@@ -123,7 +138,8 @@ async fn wrong_file_is_reported_with_its_place_without_a_server() {
         (["apply", "-f", "dir"], "error: there is no document in what was given"),
         (["apply", "-f", "none.yaml"], "error: `none.yaml` cannot be read: there is no such file"),
     ] {
-        let error = shell.run(&args).await.failed(1);
+        // For `diff` 1 means that something differs.
+        let error = shell.run(&args).await.failed(if args[0] == "diff" { 2 } else { 1 });
         assert!(error.starts_with(expected), "{args:?}: {error}");
     }
     let error = shell.run_with(&["apply", "-f", "-"], "kind: Lmm\nname: a\n").await.failed(1);
