@@ -2,6 +2,8 @@
 
 /// How much alike two words are at least, from 0 to 1; clap takes the same for options.
 const MIN_LIKENESS: f64 = 0.7;
+/// How much alike two words are at least that differ by one slip.
+const ONE_SLIP: f64 = 0.8;
 /// Longer words are not compared: the work grows with the product of the lengths.
 const MAX_BYTES: usize = 128;
 
@@ -17,9 +19,9 @@ pub fn most_similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
         // The first finds letters in another order, the second words that go on.
         let likeness =
             strsim::normalized_damerau_levenshtein(&word, &other).max(strsim::jaro(&word, &other) - 0.1);
-        // One slip in a word of three letters is a third of it.
-        let one_slip = word.len() > 2 && strsim::damerau_levenshtein(&word, &other) == 1;
-        if one_slip { likeness.max(MIN_LIKENESS) } else { likeness }
+        // One slip in a short word is a large part of it.
+        let one_slip = word.len() > 1 && strsim::damerau_levenshtein(&word, &other) == 1;
+        if one_slip { likeness.max(ONE_SLIP) } else { likeness }
     };
     let compared = known.into_iter().filter(|other| other.len() <= MAX_BYTES);
     let best = compared.map(|other| (likeness(other), other)).max_by(|(a, _), (b, _)| a.total_cmp(b));
