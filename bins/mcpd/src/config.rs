@@ -100,11 +100,13 @@ struct File {
     allow_plain_http: bool,
     /// Web pages that may call mcpd, as in the header `Origin`.
     allowed_origins: Vec<Origin>,
+    /// PostgreSQL that several replicas share; a URL with a password belongs into `databaseUrlFile` [default: SQLite in the data directory].
     database_url: Option<String>,
     database_url_file: Option<PathBuf>,
     master_key_file: Option<PathBuf>,
     drain_delay: DrainDelay,
     prices: Option<PathBuf>,
+    /// How log lines are written: `text` or `json` [default: text].
     log_format: Option<String>,
     log: Option<String>,
     telemetry: TelemetryConfig,

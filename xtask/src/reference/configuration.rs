@@ -250,7 +250,7 @@ fn inner(kind: &Type, many: &'static str) -> (String, &'static str) {
     };
     match (last.ident.to_string().as_str(), arguments.as_slice()) {
         ("Option" | "Spanned" | "Box", [of]) => inner(of, many),
-        ("Vec", [of]) => inner(of, "list: "),
+        ("Vec", [of]) => inner(of, if many == "by name: " { "by name, a list: " } else { "list: " }),
         ("BTreeMap" | "HashMap", [_, of]) => inner(of, "by name: "),
         _ => {
             let segments = path.path.segments.iter().map(|segment| segment.ident.to_string());
