@@ -7,6 +7,7 @@ use mcpctl_api::{HumanDuration, Kind, Resource, Spec, Verb};
 use mcpctl_client::{Client, ClientError};
 
 use super::{
+    retry,
     statuses::statuses_of,
     targets::{LabelSelector, Wanted},
     watch::Watch,
@@ -131,8 +132,7 @@ async fn these(client: &Client, targets: &[(Kind, String)], args: &Args) -> Outc
     for (kind, name) in targets {
         match client.get(*kind, name).await {
             Ok(resource) => found.push(resource),
-            Err(error)
-                if args.ignore_not_found && error.status().is_some_and(|status| status.as_u16() == 404) => {}
+            Err(error) if args.ignore_not_found && retry::is_missing(&error) => {}
             Err(error @ ClientError::Refused { .. }) => {
                 failures.push(names.not_found(client, *kind, name, error).await);
             }
