@@ -92,7 +92,7 @@ struct Chat {
     /// The request without messages.
     request: ChatRequest,
     system: Option<String>,
-    /// What was said; an answer has what is known about it.
+    /// A message; an answer has what is known about it.
     turns: Vec<Turn>,
     shown: Shown,
     stats: bool,

@@ -4,7 +4,7 @@
 
 mod terminal;
 
-/// The name tells `cargo xtask test` that it needs one.
+/// Named for what it needs: `cargo xtask test` fetches llama-server for tests of this name.
 mod llama_server {
     use crate::terminal::Terminal;
 

@@ -1,5 +1,5 @@
-//! A terminal of a new user: one bash, a home that is empty, and what the commands of a document reach replaced by free ports. What
-//! the tests have built and fetched already stands in for `cargo`, and for packages of Python.
+//! A terminal of a new user: one bash, an empty home, and free ports in place of those that a document names. `cargo` and `pip` are
+//! replaced by scripts that use what the tests have built and fetched already.
 
 use std::{
     fs,

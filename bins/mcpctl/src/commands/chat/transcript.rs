@@ -37,15 +37,15 @@ fn markdown(chat: &Chat) -> String {
     if let Some(system) = &chat.system {
         let _ = writeln!(text, "## Instructions\n\n{system}\n");
     }
-    for Turn { text: said, answer } in &chat.turns {
-        let who = match answer {
+    for Turn { text: message, answer } in &chat.turns {
+        let author = match answer {
             None => "You".to_owned(),
             Some(answer) => match &answer.fallback {
                 None => answer.model.clone(),
                 Some(fallback) => format!("{} in place of {}", fallback.name, answer.model),
             },
         };
-        let _ = writeln!(text, "## {who}\n\n{}\n", said.trim_end());
+        let _ = writeln!(text, "## {author}\n\n{}\n", message.trim_end());
     }
     text
 }
