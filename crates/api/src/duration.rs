@@ -17,6 +17,9 @@ pub enum NotADuration {
     /// It does not read as one.
     #[error("`{0}` is not a length of time; write e.g. `250ms`, `30s`, `5m`, `12h` or `30d`")]
     Unreadable(String),
+    /// A number alone.
+    #[error("`{0}` has no unit; write e.g. `{0}s` or `{0}m`")]
+    WithoutUnit(String),
     /// It is longer than [`HumanDuration::MAX`].
     #[error("`{0}` is longer than {max}, the longest length of time", max = HumanDuration::MAX)]
     TooLong(String),
@@ -60,6 +63,11 @@ impl FromStr for HumanDuration {
         let (mut rest, mut milliseconds) = (text.trim(), 0_u64);
         if rest.is_empty() {
             return Err(bad());
+        }
+        if rest.bytes().all(|b| b.is_ascii_digit()) {
+            // No time at all needs no unit.
+            let is_zero = rest.bytes().all(|b| b == b'0');
+            return if is_zero { Ok(Self::from_secs(0)) } else { Err(NotADuration::WithoutUnit(quoted())) };
         }
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
@@ -136,6 +144,9 @@ mod tests {
         for bad in ["", "5", "s", "5 m", "-1s", "1y", "99999999999999999999d", "1.5s"] {
             assert!(bad.parse::<HumanDuration>().is_err(), "{bad}");
         }
+        let error = "90".parse::<HumanDuration>().unwrap_err();
+        assert_eq!(error.to_string(), "`90` has no unit; write e.g. `90s` or `90m`");
+        assert_eq!("0".parse::<HumanDuration>(), Ok(HumanDuration::from_secs(0)));
     }
 
     #[test]

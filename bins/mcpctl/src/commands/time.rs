@@ -3,7 +3,7 @@
 use jiff::{
     SignedDuration, Timestamp, ZonedDateTime, civil::Date, fmt::temporal::DateTimePrinter, tz::TimeZone,
 };
-use mcpctl_api::HumanDuration;
+use mcpctl_api::{HumanDuration, duration::NotADuration};
 
 /// A time of RFC 3339, a day (its beginning), `today`, `yesterday`, or how long ago, e.g. `2h`.
 pub fn point_in_time(text: &str) -> Result<Timestamp, String> {
@@ -27,9 +27,15 @@ pub fn zone_name(zone: &TimeZone) -> String {
 }
 
 fn parse(text: &str, now: &ZonedDateTime) -> Result<Timestamp, String> {
-    if let Ok(HumanDuration(ago)) = text.parse() {
-        let ago = SignedDuration::try_from(ago).map_err(|error| error.to_string())?;
-        return now.timestamp().checked_sub(ago).map_err(|error| error.to_string());
+    match text.parse() {
+        Ok(HumanDuration(ago)) => {
+            let ago = SignedDuration::try_from(ago).map_err(|error| error.to_string())?;
+            return now.timestamp().checked_sub(ago).map_err(|error| error.to_string());
+        }
+        Err(NotADuration::Unreadable(_)) => {}
+        Err(error @ (NotADuration::WithoutUnit(_) | NotADuration::TooLong(_))) => {
+            return Err(error.to_string());
+        }
     }
     let day = match text {
         "now" => return Ok(now.timestamp()),
