@@ -91,7 +91,10 @@ mod tests {
         let without: Vec<_> = all.iter().filter(|(path, _)| of(path).is_empty()).collect();
         assert!(without.is_empty(), "without examples: {without:?}");
         for (at, (path, examples)) in EXAMPLES.iter().enumerate() {
-            assert!(path.is_empty() || all.iter().any(|(known, _)| known == path), "`{path}` is no command");
+            assert!(
+                path.is_empty() || all.iter().any(|(known, _)| known == path),
+                "`{path}` is not a command"
+            );
             assert!(EXAMPLES.iter().skip(at + 1).all(|(other, _)| other != path), "`{path}` is there twice");
             for (what, line) in *examples {
                 assert!(line.contains(&format!("mcpctl {path}")), "`{line}` is of another command");

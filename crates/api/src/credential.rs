@@ -20,7 +20,7 @@ pub enum Unsendable {
     #[error("it begins with `Bearer `, which is added when it is sent")]
     Scheme,
     /// A character that no header carries.
-    #[error("its character {at} (U+{code:04X}) is none that a header can carry")]
+    #[error("its character {at} (U+{code:04X}) cannot be sent in a header")]
     Character {
         /// Which one, from 1.
         at: usize,

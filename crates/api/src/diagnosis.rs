@@ -56,7 +56,8 @@ pub(crate) fn of_yaml(error: &Error, text: &str) -> Diagnosis {
             Diagnosis::new("`*` refers to something that no `&` names").hint(QUOTE)
         }
         Error::MergeValueNotMapOrSeqOfMaps { .. } => {
-            Diagnosis::new("`<<` takes keys from a map, and this is none").hint("refer to one with `*name`")
+            Diagnosis::new("`<<` takes keys from a map, and this is not one")
+                .hint("refer to one with `*name`")
         }
         Error::UnsupportedTag { .. } => Diagnosis::new("a tag (`!…`) is not read here").hint("leave it out"),
         Error::Eof { .. } => Diagnosis::new("the text ends too early").hint("write the rest of the document"),
@@ -306,7 +307,7 @@ fn deceptive(text: &str, (line, _): (u64, u64)) -> Option<Diagnosis> {
                     continue;
                 }
                 _ if !c.is_ascii() && c.is_whitespace() => {
-                    Diagnosis::new(format!("U+{:04X} looks like a blank and is none", u32::from(c)))
+                    Diagnosis::new(format!("U+{:04X} looks like a blank and is not one", u32::from(c)))
                         .hint("write an ordinary blank")
                 }
                 _ if !c.is_ascii() && is_hidden(c) => {

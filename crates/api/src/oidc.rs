@@ -55,7 +55,7 @@ impl FromStr for IssuerUrl {
         if text.is_empty() || text.len() > Self::MAX_BYTES || !text.chars().all(|c| c.is_ascii_graphic()) {
             return wrong("it has 1 to 512 visible ASCII characters");
         }
-        let Ok(url) = text.parse::<Url>() else { return wrong("it is no address") };
+        let Ok(url) = text.parse::<Url>() else { return wrong("it is not an address") };
         if !is_protected(&url) {
             return wrong("it begins with https://, or with http:// on a loopback address");
         }

@@ -159,7 +159,7 @@ fn unexpected(at: usize, token: &Token<'_>, expected: &str) -> SelectorError {
         Token::Not => "`!`",
         Token::Equals => "`=`",
         Token::Differs => "`!=`",
-        Token::Other(sign) => return error(at, format!("`{sign}` is no part of a label selector")),
+        Token::Other(sign) => return error(at, format!("`{sign}` is not part of a label selector")),
         Token::Word(word) => return error(at, format!("`{word}` stands where {expected} is expected")),
     };
     error(at, format!("{found} stands where {expected} is expected"))
@@ -354,9 +354,9 @@ mod tests {
             ("!team=a", 6, "`=` stands where a comma or the end"),
             ("!!team", 2, "`!` stands where a label's key"),
             ("team=!a", 6, "`!` stands where a value"),
-            ("team>1", 5, "`>` is no part"),
-            ("team=ä", 6, "`ä` is no part"),
-            ("'!team'", 1, "`'` is no part"),
+            ("team>1", 5, "`>` is not part"),
+            ("team=ä", 6, "`ä` is not part"),
+            ("'!team'", 1, "`'` is not part"),
             ("-team", 1, "a label's key has"),
             ("team=-a", 6, "a label's value has"),
             ("Example/x", 1, "before `/`"),

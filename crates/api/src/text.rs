@@ -120,7 +120,7 @@ fn check_look(param: &str, text: &str) -> Result<(), FieldError> {
     }
     match text.chars().find(|c| !c.is_ascii() && c.is_whitespace() && !is_hidden(*c)) {
         Some(c) => {
-            let message = format!("U+{:04X} looks like a blank and is none", u32::from(c));
+            let message = format!("U+{:04X} looks like a blank and is not one", u32::from(c));
             Err(FieldError::new(param, message).hint("write an ordinary blank"))
         }
         None => Ok(()),

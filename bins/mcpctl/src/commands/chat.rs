@@ -132,7 +132,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     if let (Some(llm), None) = (&args.llm, &args.question)
         && llm.contains(char::is_whitespace)
     {
-        return Err(Failure::usage(format!("`{}` is no name of an Llm", output::one_line(llm)))
+        return Err(Failure::usage(format!("`{}` is not the name of an Llm", output::one_line(llm)))
             .hint("name it before the question: mcpctl chat LLM \"QUESTION\""));
     }
     let question = compose::question(&args)?;

@@ -47,7 +47,7 @@ pub fn man(args: &ManArgs) -> Outcome {
             let known = command.get_subcommands().map(Command::get_name).collect::<Vec<_>>();
             let hint = did_you_mean(name, known).unwrap_or_else(|| "mcpctl --help".to_owned());
             command = command.find_subcommand(name).cloned().ok_or_else(|| {
-                Failure::usage(format!("`{}` is no command", args.command.join(" "))).hint(hint)
+                Failure::usage(format!("`{}` is not a command", args.command.join(" "))).hint(hint)
             })?;
             path.push(command.get_name().to_owned());
         }

@@ -331,12 +331,16 @@ async fn question_takes_files_and_what_is_piped_in() {
     fs::write(shell.path("x.png"), b"\x89PNG\r\n\0\xff").unwrap();
     fs::write(shell.path("long.txt"), vec![b'x'; (4 << 20) + 1]).unwrap();
     for (args, code, expected) in [
-        (&["chat", "claude", "what?", "-f", "x.png"][..], 1, "`x.png` is no text\nhint: "),
+        (&["chat", "claude", "what?", "-f", "x.png"][..], 1, "`x.png` is not text\nhint: "),
         (&["chat", "claude", "what?", "-f", "long.txt"], 1, "`long.txt` is too long"),
         (&["chat", "claude", "what?", "-f", "gone"], 1, "`gone` cannot be read"),
         (&["chat", "claude", "what?", "--temperature", "3"], 2, "a number from 0 to 2"),
         (&["chat", "claude", "what?", "--max-tokens", "0"], 2, "0"),
-        (&["chat", "sum this up", "-p", "x"], 2, "is no name of an Llm\nhint: name it before the question"),
+        (
+            &["chat", "sum this up", "-p", "x"],
+            2,
+            "is not the name of an Llm\nhint: name it before the question",
+        ),
         (&["chat", "claude", " "], 2, "the prompt is empty"),
     ] {
         let error = shell.run(args).await.failed(code);

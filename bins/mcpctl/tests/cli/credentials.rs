@@ -29,7 +29,7 @@ async fn key_from_a_file_is_sent_as_written_or_rejected() {
     for (bytes, why) in [
         (&b"sk-hunter2\nsk-b"[..], "it has a line end inside"),
         (b"sk-hunter2 \n", "it has a blank at its begin or end"),
-        (b"sk-hunter2\x07", "its character 11 (U+0007) is none that a header can carry"),
+        (b"sk-hunter2\x07", "its character 11 (U+0007) cannot be sent in a header"),
     ] {
         std::fs::write(shell.path("key"), bytes).unwrap();
         let output = shell.run(&["create", "secret", "k", "--from-file", "token=key"]).await;
@@ -66,7 +66,7 @@ async fn pasted_token_works_or_its_mistake_is_reported() {
         (format!("{half}\n{rest}"), Some("it has a line end inside")),
         (format!("Bearer {token}"), Some("it begins with `Bearer `")),
         (format!("\"{token}\""), Some("is in quotes")),
-        (format!("{token}\u{200b}"), Some("(U+200B) is none that a header can carry")),
+        (format!("{token}\u{200b}"), Some("(U+200B) cannot be sent in a header")),
     ] {
         std::fs::write(shell.path("token"), &pasted).unwrap();
         let login = shell.run(&["login", mcpd.url(), "--token-file", "token"]).await;

@@ -191,5 +191,5 @@ async fn short_help_is_short_and_the_long_one_has_everything() {
         shell.path("pages/mcpctl.1").exists() && shell.path("pages/mcpctl-local-journal-verify.1").exists()
     );
     let error = shell.run(&["man", "frobnicate"]).await.failed(2);
-    assert!(error.contains("`frobnicate` is no command"), "{error}");
+    assert!(error.contains("`frobnicate` is not a command"), "{error}");
 }

@@ -263,7 +263,7 @@ impl LlmSpec {
             && version.len() <= Self::MAX_API_VERSION
             && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
         if !is_version {
-            return Err(FieldError::new("apiVersion", "it is no version of Azure's API")
+            return Err(FieldError::new("apiVersion", "it is not a version of Azure's API")
                 .hint("write for example `2024-10-21`, or leave it out"));
         }
         Ok(())

@@ -94,7 +94,8 @@ fn read(from: impl Read, most: u64, name: &str) -> Result<String, Failure> {
         ))
         .hint("send a part of it, e.g. with head"));
     }
-    let is_binary = || Failure::new(format!("{name} is no text")).hint("a chat takes text; convert it first");
+    let is_binary =
+        || Failure::new(format!("{name} is not text")).hint("a chat takes text; convert it first");
     let text = encoding::decode(&bytes).map_err(|_| is_binary())?;
     if text.contains('\0') { Err(is_binary()) } else { Ok(text) }
 }

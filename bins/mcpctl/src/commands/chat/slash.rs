@@ -91,7 +91,7 @@ pub async fn run(chat: &mut Chat, (name, argument): (&str, &str)) -> Result<Next
                 || "/help shows all; a blank before it sends it as a question".to_owned(),
                 |similar| format!("did you mean `{similar}`? A blank before it sends it as a question"),
             );
-            return Err(Failure::usage(format!("`{}` is no command", one_line(name))).hint(step));
+            return Err(Failure::usage(format!("`{}` is not a command", one_line(name))).hint(step));
         }
     }
     Ok(Next::Read)

@@ -106,5 +106,5 @@ pub async fn check_llm(client: &Client, llm: &str) {
         return;
     }
     let known: Vec<String> = models.into_iter().map(|model| model.id).collect();
-    note!(Tone::Warning, "warning:"; " `{llm}` is no Llm that you may run; there are: {}", known.join(", "));
+    note!(Tone::Warning, "warning:"; " you may not run an Llm `{llm}`; you may run: {}", known.join(", "));
 }

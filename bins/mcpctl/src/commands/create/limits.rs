@@ -69,7 +69,7 @@ impl<T: serde::de::DeserializeOwned> FromStr for AmountPer<T> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no amount per time; write e.g. 60/1m, 1000/day or 50/month");
+        let wrong = || format!("`{text}` is not an amount per time; write e.g. 60/1m, 1000/day or 50/month");
         let (max, time) = text.split_once('/').ok_or_else(wrong)?;
         let max = serde_json::from_str(max).map_err(|_| wrong())?;
         Ok(match from_word(time) {
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!((cents.max.nanos(), cents.period), (500_000_000, Some(Period::Day)));
         for wrong in ["", "60", "60/", "/1m", "-1/1m", "1.5/1m", "60/1", "60/year", "60/1m/1m", "null/day"] {
             let error = wrong.parse::<AmountPer<u64>>().unwrap_err();
-            assert!(error.starts_with(&format!("`{wrong}` is no amount per time")), "{error}");
+            assert!(error.starts_with(&format!("`{wrong}` is not an amount per time")), "{error}");
         }
     }
 }

@@ -107,7 +107,7 @@ fn unreadable(file: &str, error: &csv::Error) -> Failure {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("the row has {len} fields, and the header {expected_len}")
         }
-        csv::ErrorKind::Utf8 { .. } => "it is no text in UTF-8".to_owned(),
+        csv::ErrorKind::Utf8 { .. } => "it is not text in UTF-8".to_owned(),
         _ => error.to_string(),
     };
     wrong(file, line, 1, &message)
@@ -126,7 +126,7 @@ impl Columns {
         let mut found: HashMap<&str, usize> = HashMap::new();
         for (at, title) in header.iter().enumerate() {
             let Some(known) = COLUMNS.iter().find(|known| known.eq_ignore_ascii_case(title)) else {
-                return Err(wrong(file, 1, at + 1, &format!("`{title}` is no column"))
+                return Err(wrong(file, 1, at + 1, &format!("`{title}` is not a column"))
                     .hint(format!("the first line names the columns: {}", COLUMNS.join(","))));
             };
             if found.insert(known, at).is_some() {
@@ -197,7 +197,7 @@ mod tests {
             ("", "p.csv:1:1: there is no column `name`"),
             ("name\n", "p.csv: there is no row below the header"),
             ("name\na1\n\"a2\n", "p.csv:3:1: a quotation begins here, and does not end"),
-            ("name,mail\na,b\n", "p.csv:1:2: `mail` is no column"),
+            ("name,mail\na,b\n", "p.csv:1:2: `mail` is not a column"),
             ("name,name\na,b\n", "p.csv:1:2: the column `name` is there twice"),
             ("email\na@b\n", "p.csv:1:1: there is no column `name`"),
             ("email,name\nx,alice\ny,Bob\n", "p.csv:3:2: `Bob` is not a name"),
