@@ -17,11 +17,15 @@ const MIN_WRAPPED: u16 = 16;
 /// Width that a column whose text wraps keeps, unless nothing else is left to shrink.
 const MIN_FLEXIBLE: u16 = 8;
 
+/// Spaces before the rest of a row whose first text has a line of its own.
+const INDENT: u16 = 2;
+
 /// Makes a text shorter.
 type Shorten = fn(&str) -> String;
 
 /// Rows under a header. Where it is wider than the terminal, columns are left out by their priority, then texts wrap; a header, and
-/// what is [unbroken](Table::unbroken), never does.
+/// what is [unbroken](Table::unbroken), never does. Where that leaves no room, the widest unbroken text of each row has a line of its
+/// own; only that one may be longer than the terminal.
 pub struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -46,6 +50,8 @@ pub struct Layout {
     gap: u16,
     /// Whether it had to be made to fit.
     limited: bool,
+    /// The column whose texts have lines of their own.
+    apart: Option<usize>,
 }
 
 impl Table {
@@ -174,18 +180,25 @@ impl Table {
         let mut own = self.layout(width);
         let goes_on = layout.is_some();
         if let Some(before) = layout.take() {
+            let is_too_narrow = |column: usize, natural: u16, width: u16| {
+                natural > width && (self.unbroken.contains(&column) || self.numbers.contains(&column))
+            };
+            let columns = (0..self.header.len()).filter(|column| before.shown.get(*column) == Some(&true));
+            let natural = self.natural(&before.shown);
+            let mut cells = columns.zip(natural).zip(&before.widths);
             if before.limited {
-                own = before;
+                // What never breaks gets a layout that has room for it.
+                if !cells.any(|((column, natural), width)| is_too_narrow(column, natural, *width)) {
+                    own = before;
+                }
             } else {
                 own.shown = before.shown;
                 let natural = self.natural(&own.shown);
                 own.widths =
                     natural.into_iter().zip(before.widths).map(|(one, other)| one.max(other)).collect();
-                (own.gap, own.limited) = (before.gap, false);
+                (own.gap, own.limited, own.apart) = (before.gap, false, None);
                 if let Some(width) = width.filter(|width| total(&own.widths, own.gap) > *width) {
-                    let flexible = self.flexible(&own.shown, &own.widths);
-                    shrink(&mut own.widths, &flexible, width);
-                    (own.gap, own.limited) = (NARROW_GAP, true);
+                    own = self.fitting(own.shown, width);
                 }
             }
         }
@@ -224,11 +237,37 @@ impl Table {
         let columns = 0..self.header.len();
         let has_text =
             |column: usize| self.rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()));
-        let mut shown: Vec<bool> = columns.map(|column| !self.without_empty || has_text(column)).collect();
+        let shown: Vec<bool> = columns.map(|column| !self.without_empty || has_text(column)).collect();
         let natural = self.natural(&shown);
         let Some(width) = width.filter(|width| total(&natural, GAP) > *width) else {
-            return Layout { shown, widths: natural, gap: GAP, limited: false };
+            return Layout { shown, widths: natural, gap: GAP, limited: false, apart: None };
         };
+        self.fitting(shown, width)
+    }
+
+    /// The layout of these columns, or of fewer, in so much room.
+    fn fitting(&self, shown: Vec<bool>, width: u16) -> Layout {
+        let layout = self.squeezed(shown.clone(), width);
+        let unbroken = self.unbroken.iter().filter(|column| layout.shown.get(**column) == Some(&true));
+        let only_it = |column: usize| (0..shown.len()).map(|at| at == column).collect::<Vec<_>>();
+        let widest = unbroken.max_by_key(|column| self.natural(&only_it(**column)));
+        match widest {
+            Some(&apart) if total(&layout.widths, NARROW_GAP) > width && layout.widths.len() > 1 => {
+                let others = shown.iter().enumerate().map(|(column, shown)| *shown && column != apart);
+                let mut layout = self.squeezed(others.collect(), width.saturating_sub(INDENT));
+                shrink_below_least(&mut layout.widths, width.saturating_sub(INDENT));
+                Layout { apart: Some(apart), ..layout }
+            }
+            _ => {
+                let mut layout = layout;
+                shrink_below_least(&mut layout.widths, width);
+                layout
+            }
+        }
+    }
+
+    /// The layout of these columns in so much room, as far as their texts may wrap.
+    fn squeezed(&self, mut shown: Vec<bool>, width: u16) -> Layout {
         let mut optional = self.optional.iter();
         let mut widths = self.natural(&shown);
         while total(&widths, NARROW_GAP) > width
@@ -241,7 +280,7 @@ impl Table {
         }
         let flexible = self.flexible(&shown, &widths);
         shrink(&mut widths, &flexible, width);
-        Layout { shown, widths, gap: NARROW_GAP, limited: true }
+        Layout { shown, widths, gap: NARROW_GAP, limited: true, apart: None }
     }
 
     /// The least width of each shown column, and the column that wraps first.
@@ -258,14 +297,28 @@ impl Table {
         Flexible { least: least.collect(), first: all.take_while(|column| *column < first).count() }
     }
 
-    fn lines_in(self, layout: &Layout) -> Vec<String> {
-        let Layout { shown, widths, gap, limited: _ } = layout;
+    fn lines_in(mut self, layout: &Layout) -> Vec<String> {
+        let header = (!self.without_header).then(|| self.header.clone());
+        let rows: Vec<_> = header.into_iter().chain(std::mem::take(&mut self.rows)).collect();
+        let Some(apart) = layout.apart else { return self.grid(&rows, layout) };
+        let mut lines = Vec::new();
+        for row in rows {
+            lines.extend(row.get(apart).cloned());
+            let rest = self.grid(std::slice::from_ref(&row), layout).into_iter();
+            let indent = " ".repeat(usize::from(INDENT));
+            lines.extend(rest.filter(|line| !line.is_empty()).map(|line| format!("{indent}{line}")));
+        }
+        lines
+    }
+
+    /// The lines of rows, without the column that stands apart.
+    fn grid(&self, rows: &[Vec<String>], layout: &Layout) -> Vec<String> {
+        let Layout { shown, widths, gap, .. } = layout;
         let mut table = comfy_table::Table::new();
         table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::MAX);
         let shown_columns = (0..self.header.len()).filter(|column| shown.get(*column) == Some(&true));
         let right: Vec<bool> = shown_columns.map(|column| self.numbers.contains(&column)).collect();
-        table.set_header(only(shown, &self.header));
-        table.add_rows(self.rows.iter().map(|row| only(shown, row)));
+        table.add_rows(rows.iter().map(|row| only(shown, row)));
         for ((column, width), right) in table.column_iter_mut().zip(widths).zip(right) {
             column.set_padding((0, *gap));
             column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width.saturating_add(*gap))));
@@ -273,9 +326,7 @@ impl Table {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        // A header is never wider than its column, so it is one line.
-        let lines = table.lines().skip(usize::from(self.without_header));
-        lines.map(|line| line.trim_end().to_owned()).collect()
+        table.lines().map(|line| line.trim_end().to_owned()).collect()
     }
 }
 
@@ -294,8 +345,7 @@ struct Flexible {
     first: usize,
 }
 
-/// Takes width from the column that wraps first, then from the widest, until the table fits; from any only where all are at
-/// their least.
+/// Takes width from the column that wraps first, then from the widest, until the table fits or all are at their least.
 fn shrink(widths: &mut [u16], flexible: &Flexible, width: u16) {
     let mut over = total(widths, NARROW_GAP).saturating_sub(width);
     let first = widths.get_mut(flexible.first).zip(flexible.least.get(flexible.first));
@@ -305,18 +355,27 @@ fn shrink(widths: &mut [u16], flexible: &Flexible, width: u16) {
         *first -= taken;
         over -= taken;
     }
-    for floor in [flexible.least.as_slice(), &[]] {
-        while over > 0 {
-            let room = |(at, width): (usize, &u16)| {
-                let least = floor.get(at).copied().unwrap_or(1);
-                (*width > least).then_some((*width, at))
-            };
-            let Some((_, widest)) = widths.iter().enumerate().filter_map(room).max() else { break };
-            if let Some(width) = widths.get_mut(widest) {
-                *width -= 1;
-            }
-            over -= 1;
+    narrow(widths, &flexible.least, over);
+}
+
+/// Takes width also from columns that are at their least, where there is no other way.
+fn shrink_below_least(widths: &mut [u16], width: u16) {
+    let over = total(widths, NARROW_GAP).saturating_sub(width);
+    narrow(widths, &[], over);
+}
+
+/// Takes so much width, each time from the widest column that is not at its least.
+fn narrow(widths: &mut [u16], least: &[u16], mut over: u16) {
+    while over > 0 {
+        let room = |(at, width): (usize, &u16)| {
+            let least = least.get(at).copied().unwrap_or(1);
+            (*width > least).then_some((*width, at))
+        };
+        let Some((_, widest)) = widths.iter().enumerate().filter_map(room).max() else { break };
+        if let Some(width) = widths.get_mut(widest) {
+            *width -= 1;
         }
+        over -= 1;
     }
 }
 
@@ -409,6 +468,28 @@ mod tests {
         assert!(lines[0].contains("LAST USED") && lines[0].contains("SUBJECT"), "{lines:#?}");
         assert!(lines[1].ends_with("2026-11-27 12:00") && !lines[1].contains("User"), "{lines:#?}");
         assert!(lines.iter().all(|line| line.chars().count() <= 40), "{lines:#?}");
+    }
+
+    #[test]
+    fn name_that_leaves_no_room_has_a_line_of_its_own() {
+        let name = "n".repeat(63);
+        let mut table = Table::new(&["NAME", "MODEL", "STATE", "AGE"])
+            .wrapping("STATE")
+            .unbroken(&["NAME", "AGE"])
+            .where_they_fit(&["AGE"]);
+        table.row([name.as_str(), "gpt-5", "failing since 3h", "3d4h"]);
+        table.row(["short", "m", "ok", "1s"]);
+        assert_eq!(
+            table.lines(Some(60)),
+            [
+                "NAME",
+                "  MODEL  STATE             AGE",
+                &name,
+                "  gpt-5  failing since 3h  3d4h",
+                "short",
+                "  m      ok                1s"
+            ]
+        );
     }
 
     #[test]
