@@ -34,6 +34,7 @@ pub mod screen;
 pub mod table;
 pub mod terminal;
 
+mod warnings;
 use std::{fs::File, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{
@@ -50,6 +51,7 @@ use jsonpath::JsonPath;
 pub use breaker::breaker;
 pub use terminal::{Tone, one_line};
 
+pub use warnings::Warnings;
 /// `-o`
 #[derive(Debug, Clone)]
 pub enum Format {
@@ -126,9 +128,9 @@ pub fn report(failure: &Failure) -> ExitCode {
 
 /// Prints the warnings of the server.
 pub fn warnings(warnings: &[String]) {
-    for warning in warnings {
-        note!(Tone::Warning, "warning:"; " {warning}");
-    }
+    let mut all = Warnings::default();
+    all.add(warnings);
+    all.show();
 }
 
 /// `-o` of what is not a resource.

@@ -21,7 +21,7 @@ use super::{
     files,
     writing::{DryRun, WriteArgs},
 };
-use crate::{Outcome, context::Global, failure::Failure, output};
+use crate::{Outcome, context::Global, failure::Failure};
 
 /// What to make.
 #[derive(clap::Args)]
@@ -250,12 +250,16 @@ async fn from_files(global: &Global, paths: &[PathBuf], args: &Args) -> Outcome 
     }
     let client = args.write.client(global.client()?.skipping_check(args.skip_check));
     for found in found {
-        let changed = client.create(&found.document).await;
-        let changed = changed.map_err(|error| {
-            let field = error.param().unwrap_or_default().to_owned();
-            found.place(&field, error)
-        })?;
-        output::warnings(&changed.warnings);
+        let changed = match client.create(&found.document).await {
+            Ok(changed) => changed,
+            Err(error) => {
+                // Those before it are made.
+                report.finish()?;
+                let field = error.param().unwrap_or_default().to_owned();
+                return Err(found.place(&field, error));
+            }
+        };
+        report.warn(&changed.warnings);
         report.add(changed.kind, &changed.name, changed.resource.as_ref(), CREATED)?;
     }
     report.finish()

@@ -14,7 +14,7 @@ use crate::{
     Outcome,
     context::Global,
     failure::Failure,
-    output::{self, terminal},
+    output::{self, Warnings, terminal},
     suggest,
 };
 
@@ -57,7 +57,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
         return Err(Failure::usage("what is removed is printed as a line or as a name").hint("-o name"));
     }
     let targets = targets(global, args).await?;
-    let report = args.write.report();
+    let mut report = args.write.report();
     if args.write.is_client_side() {
         for (kind, name) in &targets {
             report.line(*kind, name, DELETED)?;
@@ -77,7 +77,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     for (kind, name) in &targets {
         match retry::while_busy(async || client.delete(*kind, name, None).await).await {
             Ok(warnings) => {
-                output::warnings(&warnings);
+                report.warn(&warnings);
                 report.line(*kind, name, DELETED)?;
             }
             Err(error) if args.ignore_not_found && retry::is_missing(&error) => {}
@@ -91,6 +91,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
             }
         }
     }
+    report.finish()?;
     let Some(last) = failures.pop() else { return Ok(ExitCode::SUCCESS) };
     for failure in &failures {
         output::report(failure);
@@ -127,8 +128,10 @@ async fn agreed(client: &Client, targets: &[(Kind, String)], args: &Args) -> Res
     if targets.len() > MAX_LISTED {
         note!("  and {} more", targets.len() - MAX_LISTED);
     }
-    for warning in along {
-        note!("  {warning}");
+    let mut warnings = Warnings::default();
+    warnings.add(&along);
+    for line in warnings.lines() {
+        note!("  {line}");
     }
     terminal::confirm("Remove it?")
 }

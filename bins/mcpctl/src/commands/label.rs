@@ -163,7 +163,7 @@ impl Target<'_> {
         })
         .await?;
         if let Some(Changed { warnings, .. }) = &changed {
-            output::warnings(warnings);
+            report.warn(warnings);
         }
         let now = changed.and_then(|changed| changed.resource).unwrap_or(resource);
         if args.list {

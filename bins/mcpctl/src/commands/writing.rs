@@ -8,7 +8,11 @@ use mcpctl_client::{Changed, Client};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{Outcome, failure::Failure, output};
+use crate::{
+    Outcome,
+    failure::Failure,
+    output::{self, Warnings},
+};
 
 /// `--dry-run` of a command that changes something.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -108,13 +112,13 @@ impl WriteArgs {
 
     /// What is printed of the resources that are written.
     pub fn report(self) -> WriteReport {
-        WriteReport { args: self, items: Vec::new() }
+        WriteReport { args: self, items: Vec::new(), warnings: Warnings::default() }
     }
 
     /// Prints the only resource that was written.
     pub fn print(self, changed: &Changed, word: &str) -> Outcome {
-        output::warnings(&changed.warnings);
         let mut report = self.report();
+        report.warn(&changed.warnings);
         report.add(changed.kind, &changed.name, changed.resource.as_ref(), word)?;
         report.finish()
     }
@@ -131,6 +135,7 @@ impl WriteArgs {
 pub struct WriteReport {
     args: WriteArgs,
     items: Vec<Value>,
+    warnings: Warnings,
 }
 
 impl WriteReport {
@@ -172,8 +177,14 @@ impl WriteReport {
         Ok(true)
     }
 
-    /// Prints the resources that were added.
+    /// Adds warnings of mcpd.
+    pub fn warn(&mut self, warnings: &[String]) {
+        self.warnings.add(warnings);
+    }
+
+    /// Prints the warnings, then the resources that were added.
     pub fn finish(self) -> Outcome {
+        self.warnings.show();
         match (self.args.output, self.items.as_slice()) {
             (_, []) => {}
             (Some(WriteFormat::Json), [item]) => data!("{}", pretty(item)?)?,

@@ -103,6 +103,55 @@ async fn deletion_that_is_hard_to_undo_is_asked_for_on_a_terminal() {
 }
 
 #[tokio::test]
+async fn question_that_cannot_be_seen_is_a_no() {
+    let mcpd = Mcpd::start().await;
+    let shell = world(&mcpd).await;
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let run = async |args: &[&str]| {
+        let mut command = shell.command(args);
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let output = command.stdin(end()).stdout(end()).output().await.unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, errors) = run(&["delete", "user", "alice"]).await;
+    assert_eq!(code, 1, "{errors}");
+    assert!(
+        errors
+            .ends_with("error: nothing was changed: there is no terminal to ask on\nhint: -y agrees to it\n"),
+        "{errors}"
+    );
+    assert!(shell.run(&["get", "users", "-o", "name"]).await.succeeded().contains("users/alice"));
+    let (code, errors) = run(&["delete", "user", "alice", "-y"]).await;
+    assert_eq!(code, 0, "{errors}");
+    assert!(!shell.run(&["get", "users", "-o", "name"]).await.succeeded().contains("users/alice"));
+}
+
+#[tokio::test]
+async fn warnings_of_many_are_one_line() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    let llm = |name: &str| {
+        format!("---\nkind: Llm\nname: {name}\ntype: openai\nurl: http://127.0.0.1:1/v1\nmodel: m\n")
+    };
+    let limit = "kind: Limit\nname: budget\nper: all\ncost: {max: 50, period: month}\n";
+    let text = format!("{limit}{}{}{}", llm("a"), llm("b"), llm("c"));
+    let warning =
+        "warning: Limit `budget` bounds cost, so it denies Llm `a`, `b`, `c`, whose price is not known";
+    let applied = shell.run_with(&["apply", "-f", "-"], &text).await;
+    assert_eq!(applied.code, 0, "{}", applied.stderr);
+    let of_the_llms = applied.stderr.lines().filter(|line| line.starts_with(warning)).count();
+    assert_eq!(of_the_llms, 1, "{}", applied.stderr);
+    shell.run(&["delete", "llms", "--all"]).await.succeeded();
+    let created = shell.run_with(&["create", "-f", "-"], &text.replacen(limit, "", 1)).await;
+    assert_eq!(
+        created.stderr.lines().filter(|line| line.starts_with(warning)).count(),
+        1,
+        "{}",
+        created.stderr
+    );
+}
+
+#[tokio::test]
 async fn deletion_goes_on_after_what_cannot_be_removed() {
     let mcpd = Mcpd::start().await;
     let shell = world(&mcpd).await;
