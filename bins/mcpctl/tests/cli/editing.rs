@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use mcpctl_testkit::daemons::{Mcpd, program};
+use mcpctl_testkit::daemons::{Mcpd, eventually, program};
+use nix::unistd::Pid;
 
 use crate::shell::Shell;
 
@@ -91,6 +92,34 @@ async fn concurrent_change_is_not_overwritten() {
         let model = shell.run(&["get", "llm/claude", "-o", "jsonpath={.model}"]).await.succeeded();
         assert_eq!(model.trim(), theirs);
     }
+}
+
+#[tokio::test]
+async fn interrupt_in_the_editor_leaves_nothing_behind() {
+    let mcpd = Mcpd::start().await;
+    let mut shell = with_llm(&mcpd).await;
+    let started = shell.path("started");
+    let files = shell.path("files");
+    std::fs::create_dir(&files).unwrap();
+    shell.env.push(("TMPDIR", files.display().to_string()));
+    set_editor(
+        &mut shell,
+        &format!("sed -i 's/before/after/' \"$1\"\n: > {}\nexec sleep 600", started.display()),
+    );
+    let before = shell.run(&["get", "llm/claude", "-o", "yaml"]).await.succeeded();
+    let mut command = shell.command(&["edit", "llm", "claude"]);
+    let child = command.process_group(0).spawn().unwrap();
+    eventually("the editor runs", async || started.exists().then_some(())).await;
+    assert_eq!(std::fs::read_dir(&files).unwrap().count(), 1, "the file that is edited");
+    // As a terminal does with Ctrl-C.
+    let group = Pid::from_raw(child.id().unwrap().cast_signed());
+    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("failed, and nothing was changed"), "{errors}");
+    assert_eq!(std::fs::read_dir(&files).unwrap().count(), 0, "{errors}");
+    assert_eq!(shell.run(&["get", "llm/claude", "-o", "yaml"]).await.succeeded(), before);
 }
 
 #[tokio::test]
