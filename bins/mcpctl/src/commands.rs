@@ -23,6 +23,7 @@ mod local;
 mod login;
 mod passwd;
 mod patch;
+mod reconnect;
 mod replace;
 mod resources;
 mod retry;

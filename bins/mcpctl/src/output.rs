@@ -25,6 +25,7 @@ mod breaker;
 pub mod columns;
 pub mod csv;
 pub mod diff;
+pub mod fields;
 pub mod finding;
 pub mod jsonpath;
 pub mod markdown;
@@ -33,8 +34,8 @@ pub mod resources;
 pub mod screen;
 pub mod table;
 pub mod terminal;
-
 mod warnings;
+
 use std::{fs::File, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{
@@ -50,8 +51,8 @@ use jsonpath::JsonPath;
 
 pub use breaker::breaker;
 pub use terminal::{Tone, one_line};
-
 pub use warnings::Warnings;
+
 /// `-o`
 #[derive(Debug, Clone)]
 pub enum Format {
@@ -124,6 +125,15 @@ pub fn report(failure: &Failure) -> ExitCode {
         note!(Tone::Hint, "hint:"; " {hint}");
     }
     code
+}
+
+/// Prints what may be wrong on stderr, with its next step, where the command goes on.
+pub fn warn(failure: &Failure) {
+    let (message, hint) = failure.parts();
+    note!(Tone::Warning, "warning:"; " {message}");
+    if let Some(hint) = hint {
+        note!(Tone::Hint, "hint:"; " {hint}");
+    }
 }
 
 /// Prints the warnings of the server.

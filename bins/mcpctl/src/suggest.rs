@@ -29,8 +29,7 @@ impl Names {
         name: &str,
         error: ClientError,
     ) -> Failure {
-        let is_missing =
-            error.status().is_some_and(|status| status.as_u16() == 404) && error.hint().is_none();
+        let is_missing = error.is_missing() && error.hint().is_none();
         let failure = Failure::from(error);
         if !is_missing || !std::io::stderr().is_terminal() {
             return failure;

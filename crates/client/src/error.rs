@@ -200,6 +200,11 @@ impl ClientError {
         }
     }
 
+    /// Whether the server has no such resource, or the caller may not know of it.
+    pub fn is_missing(&self) -> bool {
+        self.status() == Some(StatusCode::NOT_FOUND)
+    }
+
     /// The code of the server's error.
     pub fn code(&self) -> Option<&str> {
         match self {

@@ -80,7 +80,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
                 report.warn(&warnings);
                 report.line(*kind, name, DELETED)?;
             }
-            Err(error) if args.ignore_not_found && retry::is_missing(&error) => {}
+            Err(error) if args.ignore_not_found && error.is_missing() => {}
             Err(error @ ClientError::Refused { .. }) => {
                 failures.push(names.not_found(&client, *kind, name, error).await);
             }

@@ -7,7 +7,6 @@ use mcpctl_api::{HumanDuration, Kind, Resource, Spec, Verb};
 use mcpctl_client::{Client, ClientError};
 
 use super::{
-    retry,
     statuses::statuses_of,
     targets::{LabelSelector, Wanted},
     watch::Watch,
@@ -18,6 +17,7 @@ use crate::{
     failure::Failure,
     output::{
         self, Format,
+        fields::{Known, Root},
         resources::{Feed, View, resources},
     },
     suggest,
@@ -47,6 +47,9 @@ pub struct Args {
     /// Show changes alone, not what there is already
     #[arg(long, conflicts_with_all = ["watch", "sort_by", "expiring"])]
     watch_only: bool,
+    /// With -w or --watch-only, show each change as an event: ADDED, also for what is there already, MODIFIED or DELETED
+    #[arg(long)]
+    output_watch_events: bool,
     /// Where a named resource does not exist, show the others and succeed
     #[arg(long)]
     ignore_not_found: bool,
@@ -68,8 +71,12 @@ pub async fn run(global: &Global, mut args: Args) -> Outcome {
         return Err(Failure::usage("--expiring is for all tokens").hint("mcpctl get tokens --expiring 7d"));
     }
     let selector = LabelSelector::parse(args.selector.as_deref())?;
+    if args.output_watch_events && !args.follows() {
+        return Err(Failure::usage("--output-watch-events is for a watch").hint("add -w or --watch-only"));
+    }
+    check_fields(&wanted, &args)?;
     let client = global.client()?;
-    args.view.with_kind = wanted.has_several_kinds();
+    args.view.with_kind = wanted.kinds().len() > 1;
     if args.follows() {
         return follow(&client, wanted, selector, &args).await;
     }
@@ -78,6 +85,27 @@ pub async fn run(global: &Global, mut args: Args) -> Outcome {
         Wanted::Kinds(kinds) => all(&client, &kinds, selector.as_ref(), &args).await,
         Wanted::These(targets) => these(&client, &targets, &args).await,
     }
+}
+
+/// Refuses an order by a field that none of the kinds has, and warns of other paths that lead to none.
+fn check_fields(wanted: &Wanted, args: &Args) -> Result<(), Failure> {
+    let kinds = wanted.kinds();
+    if let Some(path) = &args.view.sort_by
+        && let Some(unknown) = Known::new(&kinds, Root::Resource).unknown(path)
+    {
+        return Err(unknown);
+    }
+    let root = match (wanted, &args.output) {
+        (_, Format::Columns(_)) => Root::Resource,
+        _ if args.output_watch_events => Root::Event,
+        _ if args.follows() => Root::Resource,
+        (Wanted::These(targets), _) if targets.len() == 1 => Root::Resource,
+        _ => Root::List,
+    };
+    if matches!(args.output, Format::Columns(_) | Format::JsonPath(_) | Format::JsonPathAsJson(_)) {
+        Known::new(&kinds, root).unknown_in(&args.output).iter().for_each(output::warn);
+    }
+    Ok(())
 }
 
 /// Shows everything of some kinds that the caller may view.
@@ -132,7 +160,7 @@ async fn these(client: &Client, targets: &[(Kind, String)], args: &Args) -> Outc
     for (kind, name) in targets {
         match client.get(*kind, name).await {
             Ok(resource) => found.push(resource),
-            Err(error) if args.ignore_not_found && retry::is_missing(&error) => {}
+            Err(error) if args.ignore_not_found && error.is_missing() => {}
             Err(error @ ClientError::Refused { .. }) => {
                 failures.push(names.not_found(client, *kind, name, error).await);
             }
@@ -185,7 +213,7 @@ async fn follow(client: &Client, wanted: Wanted, selector: Option<LabelSelector>
             _ => return Err(one()),
         },
     };
-    let feed = Feed::new(&args.output, &args.view);
+    let feed = Feed::new(&args.output, &args.view, args.output_watch_events);
     let watch = Watch { client, kind, names, selector, format: &args.output, feed, shown: HashMap::new() };
     Box::pin(watch.run(args.watch_only)).await?;
     Ok(ExitCode::SUCCESS)

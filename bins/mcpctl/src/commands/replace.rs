@@ -5,7 +5,6 @@ use mcpctl_client::Batch;
 
 use super::{
     files::{self, FileArgs, FromFile},
-    retry,
     writing::WriteArgs,
 };
 use crate::{Outcome, context::Global, failure::Failure, output};
@@ -56,7 +55,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
                 found.document.id.get_or_insert(resource.id);
                 found.document.revision.get_or_insert(resource.revision);
             }
-            Err(error) if args.force && retry::is_missing(&error) => new(&mut found.document),
+            Err(error) if args.force && error.is_missing() => new(&mut found.document),
             Err(error) => return Err(missing(found, error)),
         }
     }
@@ -77,7 +76,7 @@ fn new(document: &mut Document) {
 }
 
 fn missing(found: &FromFile, error: mcpctl_client::ClientError) -> Failure {
-    let is_missing = retry::is_missing(&error);
+    let is_missing = error.is_missing();
     let failure = found.place("", error);
     if is_missing { failure.hint("`mcpctl create` or `mcpctl apply` makes it") } else { failure }
 }

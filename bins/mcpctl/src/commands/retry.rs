@@ -69,8 +69,3 @@ pub async fn while_busy<T>(
 pub fn is_stale(error: &ClientError) -> bool {
     error.status().is_some_and(|status| status.as_u16() == 412)
 }
-
-/// Whether there is no such resource.
-pub fn is_missing(error: &ClientError) -> bool {
-    error.status().is_some_and(|status| status.as_u16() == 404)
-}

@@ -13,7 +13,7 @@ use mcpctl_api::{
 };
 use serde_json::json;
 
-use super::{create::check, files, retry, writing::DryRunArg};
+use super::{create::check, files, writing::DryRunArg};
 use crate::{
     Outcome,
     context::Global,
@@ -76,7 +76,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     }
     let patch = json!({"data": {&key: value}});
     let (changed, word) = match client.patch(Kind::Secret, name.as_str(), &patch, None).await {
-        Err(error) if retry::is_missing(&error) => (client.create(&document).await?, "created with"),
+        Err(error) if error.is_missing() => (client.create(&document).await?, "created with"),
         changed => (changed?, "has a new value of"),
     };
     output::warnings(&changed.warnings);

@@ -9,6 +9,17 @@ use mcpctl_api::{
 
 use crate::failure::Failure;
 
+/// The kinds of resources, each once, in their order.
+pub fn kinds_of(targets: &[(Kind, String)]) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for (kind, _) in targets {
+        if !kinds.contains(kind) {
+            kinds.push(*kind);
+        }
+    }
+    kinds
+}
+
 /// The named resources.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Targets {
@@ -65,14 +76,12 @@ impl Wanted {
         Ok(Self::These(kinds.into_iter().flat_map(each).collect()))
     }
 
-    /// Whether resources of more than one kind may be shown.
-    pub fn has_several_kinds(&self) -> bool {
+    /// The kinds that may be shown, each once.
+    pub fn kinds(&self) -> Vec<Kind> {
         match self {
-            Self::All => true,
-            Self::Kinds(kinds) => kinds.len() > 1,
-            Self::These(targets) => {
-                targets.iter().any(|(kind, _)| Some(kind) != targets.first().map(|(kind, _)| kind))
-            }
+            Self::All => Kind::RESOURCES.to_vec(),
+            Self::Kinds(kinds) => kinds.clone(),
+            Self::These(targets) => kinds_of(targets),
         }
     }
 }

@@ -11,13 +11,23 @@ use mcpctl_api::{
 use mcpctl_client::{Client, ClientError};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{retry, selection::SelectionArgs, watch::may_return};
-use crate::{Outcome, context::Global, failure::Failure, output::jsonpath::JsonPath};
+use super::{
+    reconnect::{Backoff, may_return},
+    selection::SelectionArgs,
+    targets::kinds_of,
+};
+use crate::{
+    Outcome,
+    context::Global,
+    failure::Failure,
+    output::{
+        fields::{Known, Root},
+        jsonpath::JsonPath,
+    },
+};
 
 /// How often what no watch reports is read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long to wait before a lost connection is made again.
-const RECONNECT_INTERVAL: Duration = Duration::from_millis(300);
 
 /// What to wait for.
 #[derive(clap::Args)]
@@ -89,6 +99,13 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
         return Err(Failure::usage(format!("only an Llm has conditions, a {kind} has none"))
             .hint("wait for a field: --for=jsonpath={.path}=value"));
     }
+    if let Condition::Field(template, _) = &args.condition {
+        // A field that none of them has would never get a value.
+        let unknown = Known::new(&kinds_of(&targets), Root::Resource).unknown_in_template(template);
+        if let Some(unknown) = unknown.into_iter().next() {
+            return Err(unknown);
+        }
+    }
     let client = global.client()?;
     for (kind, name) in &targets {
         let mut waiting =
@@ -120,13 +137,14 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     async fn until_met(&mut self) -> Result<(), Failure> {
+        let mut backoff = Backoff::new();
         loop {
             // The watch before the look, so that no change between the two is missed.
             let watch = self.client.watch(&[self.kind], None::<Revision>).await;
             let mut changes = match watch {
                 Ok(response) => response.bytes_stream(),
                 Err(error) if may_return(&error) => {
-                    sleep(RECONNECT_INTERVAL).await;
+                    backoff.wait().await;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -148,15 +166,16 @@ impl Waiting<'_> {
                 if !matches!(next, Some(Ok(_))) {
                     break;
                 }
+                backoff.reset();
             }
-            sleep(RECONNECT_INTERVAL).await;
+            backoff.wait().await;
         }
     }
 
     async fn is_met(&mut self) -> Result<bool, Fault> {
         let found = match self.client.get(self.kind, self.name).await {
             Ok(resource) => Some(resource),
-            Err(error) if retry::is_missing(&error) => None,
+            Err(error) if error.is_missing() => None,
             Err(error) => return Err(error.into()),
         };
         let is_other = |resource: &Resource| self.id.as_ref().is_some_and(|id| *id != resource.id);

@@ -5,14 +5,21 @@ use std::{collections::HashMap, time::Duration};
 
 use futures::StreamExt as _;
 use mcpctl_api::{Id, Kind, Name, Resource, Revision};
-use mcpctl_client::{Client, ClientError, ForeignPeer};
+use mcpctl_client::{Client, ClientError};
 use mcpctl_dialect::sse::{Decoder, Frame};
 use serde::Deserialize;
 
-use super::{statuses::statuses_of, targets::LabelSelector};
+use super::{
+    reconnect::{Backoff, may_return},
+    statuses::statuses_of,
+    targets::LabelSelector,
+};
 use crate::{
     failure::Failure,
-    output::{Format, resources::Feed},
+    output::{
+        Format,
+        resources::{Change, Feed, Statuses},
+    },
     suggest,
 };
 
@@ -20,8 +27,6 @@ use crate::{
 const MAX_EVENT_BYTES: usize = 4 << 20;
 /// mcpd sends a comment every 15 s; after this silence the connection counts as lost.
 const MAX_SILENCE: Duration = Duration::from_secs(50);
-/// Waits before attempts to connect again: the first, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
 #[derive(Deserialize)]
 struct Gone {
@@ -44,7 +49,15 @@ pub struct Watch<'a> {
     /// Where they are shown.
     pub feed: Feed<'a>,
     /// What was shown last of each.
-    pub shown: HashMap<Id, (Name, Revision)>,
+    pub shown: HashMap<Id, Shown>,
+}
+
+/// What was shown last of a resource.
+pub struct Shown {
+    name: Name,
+    revision: Revision,
+    /// The whole, where an event of its deletion shows it.
+    resource: Option<Resource>,
 }
 
 /// How long a stream without a frame is open until it counts as a connection: mcpd sends its first comment later.
@@ -52,8 +65,7 @@ const STEADY: Duration = Duration::from_secs(2);
 
 /// The attempts to stay connected.
 struct Attempts {
-    /// The wait before the next one.
-    backoff: Duration,
+    backoff: Backoff,
     /// Whether the loss of the connection was reported last.
     lost: bool,
     /// Whether the stream brings frames, or at least stays open. The head of an answer alone shows nothing: there are proxies that send
@@ -63,21 +75,21 @@ struct Attempts {
 
 impl Attempts {
     fn new() -> Self {
-        Self { backoff: BACKOFF.0, lost: false, steady: false }
+        Self { backoff: Backoff::new(), lost: false, steady: false }
     }
 
     /// The stream brings frames, or stays open.
     fn succeeded(&mut self, since: Revision) {
-        (self.backoff, self.steady) = (BACKOFF.0, true);
+        self.backoff.reset();
+        self.steady = true;
         if std::mem::take(&mut self.lost) {
             note!("connected again; the watch goes on from revision {since}");
         }
     }
 
-    /// Waits before the next one, longer each time until one succeeds.
+    /// Waits before the next one.
     async fn wait(&mut self) {
-        tokio::time::sleep(self.backoff).await;
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        self.backoff.wait().await;
         self.steady = false;
     }
 }
@@ -101,7 +113,7 @@ impl Watch<'_> {
         let (mut since, items) = self.list().await?;
         self.remember(&items);
         if !only_changes {
-            self.show(&items).await?;
+            self.show(&items, Change::Added).await?;
         }
         let mut attempts = Attempts::new();
         loop {
@@ -149,27 +161,48 @@ impl Watch<'_> {
     }
 
     fn remember(&mut self, items: &[Resource]) {
-        let seen = items.iter().map(|item| (item.id.clone(), (item.name.clone(), item.revision)));
-        self.shown.extend(seen);
+        let keeps_all = self.feed.shows_deletions();
+        let shown = |item: &Resource| Shown {
+            name: item.name.clone(),
+            revision: item.revision,
+            resource: keeps_all.then(|| item.clone()),
+        };
+        self.shown.extend(items.iter().map(|item| (item.id.clone(), shown(item))));
     }
 
-    async fn show(&mut self, items: &[Resource]) -> Result<(), Failure> {
+    async fn show(&mut self, items: &[Resource], change: Change) -> Result<(), Failure> {
         let statuses = statuses_of(self.client, items, self.format).await;
-        self.feed.put(items, &statuses)
+        self.feed.put(items, &statuses, change)
+    }
+
+    /// Shows that a resource is no longer there, or no longer selected: as an event, or in words.
+    fn show_end(&mut self, name: &Name, shown: Option<Shown>, words: &str) -> Result<(), Failure> {
+        match shown.and_then(|shown| shown.resource) {
+            Some(last) => self.feed.put(&[last], &Statuses::default(), Change::Deleted),
+            None => {
+                note!("{}/{name} {words}", self.kind.plural());
+                Ok(())
+            }
+        }
     }
 
     /// Shows what a list has that differs from what was shown.
     async fn show_differences(&mut self, items: Vec<Resource>) -> Result<(), Failure> {
-        let before = std::mem::take(&mut self.shown);
+        let mut before = std::mem::take(&mut self.shown);
         self.remember(&items);
-        for (id, (name, _)) in &before {
-            if !self.shown.contains_key(id) {
-                note!("{}/{name} deleted", self.kind.plural());
+        let (mut added, mut modified) = (Vec::new(), Vec::new());
+        for item in items {
+            match before.remove(&item.id) {
+                None => added.push(item),
+                Some(seen) if seen.revision != item.revision => modified.push(item),
+                Some(_) => {}
             }
         }
-        let is_new = |item: &Resource| before.get(&item.id).is_none_or(|(_, seen)| *seen != item.revision);
-        let changed: Vec<Resource> = items.into_iter().filter(is_new).collect();
-        self.show(&changed).await
+        for shown in before.into_values() {
+            self.show_end(&shown.name.clone(), Some(shown), "deleted")?;
+        }
+        self.show(&added, Change::Added).await?;
+        self.show(&modified, Change::Modified).await
     }
 
     /// Shows the changes of a stream until it ends.
@@ -210,36 +243,29 @@ impl Watch<'_> {
                 let matches =
                     self.selector.as_ref().is_none_or(|selector| selector.parsed.matches(&resource.labels));
                 if matches {
+                    let is_known = self.shown.contains_key(&resource.id);
                     self.remember(std::slice::from_ref(&resource));
-                    return self.show(&[resource]).await;
+                    let change = if is_known { Change::Modified } else { Change::Added };
+                    return self.show(&[resource], change).await;
                 }
-                if self.shown.remove(&resource.id).is_some() {
-                    note!("{}/{} is no longer selected", self.kind.plural(), resource.name);
+                if let Some(shown) = self.shown.remove(&resource.id) {
+                    self.show_end(&resource.name, Some(shown), "is no longer selected")?;
                 }
             }
             Some(b"delete") => {
                 let gone: Gone = serde_json::from_slice(data)?;
                 *since = revision(data).unwrap_or(*since).max(*since);
                 // What a selector did not select was not shown either: a deletion has no labels to match.
-                let was_shown = self.shown.remove(&gone.id).is_some() || self.selector.is_none();
+                let shown = self.shown.remove(&gone.id);
+                let was_shown = shown.is_some() || self.selector.is_none();
                 if was_shown && self.wants(gone.name.as_str(), gone.id.as_str()) {
-                    note!("{}/{} deleted", self.kind.plural(), gone.name);
+                    self.show_end(&gone.name, shown, "deleted")?;
                 }
             }
             _ => {}
         }
         Ok(())
     }
-}
-
-/// Whether mcpd may answer later. Of a program that ends, whose connection is still open, the user cannot be found out; nothing was
-/// sent to it.
-pub(super) fn may_return(error: &ClientError) -> bool {
-    let ends = matches!(
-        error,
-        ClientError::Foreign { peer: ForeignPeer::Unknown(_) | ForeignPeer::NotAccepted, .. }
-    );
-    ends || error.is_passing()
 }
 
 /// The revision of a deletion.

@@ -56,10 +56,17 @@ impl Columns {
         columns.collect::<Result<Vec<_>, String>>().map(Self)
     }
 
-    /// An empty table with the headers, unless there shall be none. Each row is one line, so that what is copied from it is whole.
-    pub fn table(&self, without_header: bool) -> Table {
-        let headers = self.0.iter().map(|(header, _)| header.as_str()).collect::<Vec<_>>();
+    /// An empty table with the headers, unless there shall be none, and one before them where it is given. Each row is one line, so
+    /// that what is copied from it is whole.
+    pub fn table(&self, before: Option<&str>, without_header: bool) -> Table {
+        let own = self.0.iter().map(|(header, _)| header.as_str());
+        let headers = before.into_iter().chain(own).collect::<Vec<_>>();
         Table::new(&headers).in_one_line(true).without_header(without_header)
+    }
+
+    /// The paths.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(_, path)| path)
     }
 
     /// The cells of a value.

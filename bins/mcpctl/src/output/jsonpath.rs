@@ -1,136 +1,31 @@
 //! kubectl's templates around JSONPath: `{.items[*].name}`, `{range .items[*]}{.name}{"\n"}{end}`, and text between. The paths are
 //! those of RFC 9535, with kubectl's shorter forms: `.name` for `$.name`, and `\.` for a dot in a key.
 
+mod path;
+
 use std::str::FromStr;
 
 use serde_json::Value;
 
+use path::closing;
+pub use path::{Path, Segment, Step};
+
 /// The most loops within each other.
 const MAX_DEPTH: usize = 8;
-
-/// A path to values.
-#[derive(Debug, Clone)]
-pub struct Path {
-    path: serde_json_path::JsonPath,
-    /// Whether it begins at the whole value and not at the loop's current one.
-    from_root: bool,
-}
 
 /// A template.
 #[derive(Debug, Clone)]
 pub struct JsonPath(Vec<Part>);
 
+/// A part of a template.
 #[derive(Debug, Clone)]
-enum Part {
+pub enum Part {
+    /// Text between.
     Text(String),
+    /// Values.
     Path(Path),
+    /// What is repeated for each value.
     Range(Path, Vec<Part>),
-}
-
-impl FromStr for Path {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let standard = standard(text);
-        let path = serde_json_path::JsonPath::parse(&standard).map_err(|error| {
-            let at = error.position().saturating_sub(standard.len().saturating_sub(text.len()));
-            format!("`{text}` is not a path at character {}; write e.g. `.items[*].name`", at + 1)
-        })?;
-        Ok(Self { path, from_root: text.starts_with('$') })
-    }
-}
-
-/// The path as the standard writes it.
-fn standard(text: &str) -> String {
-    let mut rest = text.strip_prefix(['$', '@']).unwrap_or(text);
-    let mut path = "$".to_owned();
-    // `name` alone is understood as `.name`.
-    let bare = !rest.is_empty() && !rest.starts_with(['.', '[']);
-    let mut begins_key = bare;
-    while !rest.is_empty() {
-        if begins_key || (rest.starts_with('.') && rest.len() > 1) {
-            let descends = !begins_key && rest.starts_with("..");
-            let skipped = if begins_key {
-                0
-            } else if descends {
-                2
-            } else {
-                1
-            };
-            begins_key = false;
-            let (key, tail) = key(rest.get(skipped..).unwrap_or_default());
-            rest = tail;
-            if descends {
-                path.push_str("..");
-            }
-            let plain = key.chars().all(|c| c.is_alphanumeric() || c == '_')
-                && !key.starts_with(|c: char| c.is_ascii_digit());
-            match (key.as_str(), descends) {
-                ("", _) => {}
-                ("*", true) => path.push('*'),
-                ("*", false) => path.push_str(".*"),
-                (key, true) if plain => path.push_str(key),
-                (key, false) if plain => path.extend([".", key]),
-                (key, _) => path.push_str(&format!("['{}']", key.replace('\\', "\\\\").replace('\'', "\\'"))),
-            }
-        } else if rest.starts_with('[') {
-            let (inside, tail) = rest.split_at(closing(rest, '[', ']').unwrap_or(rest.len()));
-            path.push_str(inside);
-            rest = tail;
-        } else {
-            // `{.}` is the value itself; anything else is reported by the parser.
-            if rest != "." {
-                path.push_str(rest);
-            }
-            rest = "";
-        }
-    }
-    path
-}
-
-/// A key up to the next dot or bracket, and what follows it.
-fn key(text: &str) -> (String, &str) {
-    let mut key = String::new();
-    let mut letters = text.char_indices();
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            '\\' => key.extend(letters.next().map(|(_, escaped)| escaped)),
-            '.' | '[' => return (key, text.get(at..).unwrap_or_default()),
-            _ => key.push(letter),
-        }
-    }
-    (key, "")
-}
-
-/// The place after the sign that closes the first one, outside of quotes.
-fn closing(text: &str, open: char, close: char) -> Option<usize> {
-    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
-    for (at, letter) in text.char_indices() {
-        match (quote, letter) {
-            _ if escaped => escaped = false,
-            (Some(_), '\\') => escaped = true,
-            (Some(open), _) if open == letter => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(letter),
-            (None, _) if letter == open => depth += 1,
-            (None, _) if letter == close => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return Some(at + letter.len_utf8());
-                }
-            }
-            (None, _) => {}
-        }
-    }
-    None
-}
-
-impl Path {
-    /// The values, in their order.
-    pub fn find<'a>(&self, root: &'a Value, current: &'a Value) -> Vec<&'a Value> {
-        self.path.query(if self.from_root { root } else { current }).all()
-    }
 }
 
 impl FromStr for JsonPath {
@@ -204,6 +99,11 @@ impl JsonPath {
         let mut text = String::new();
         render(&self.0, value, value, &mut text);
         text
+    }
+
+    /// Its parts.
+    pub fn parts(&self) -> &[Part] {
+        &self.0
     }
 
     /// The values of all paths, as one list.

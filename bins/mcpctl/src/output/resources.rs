@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::{
     Format,
-    jsonpath::Path,
+    columns::Columns,
+    jsonpath::{JsonPath, Path},
     last_used, llm_state,
     table::{self, Layout, Table},
     yaml,
@@ -28,6 +29,31 @@ pub struct Statuses {
     /// Of Llms, by name.
     pub llms: HashMap<Name, LlmStatus>,
 }
+
+/// What a watch reports of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was there already, or is new.
+    Added,
+    /// It was shown before.
+    Modified,
+    /// It is shown as it was last.
+    Deleted,
+}
+
+impl Change {
+    /// As kubectl's events have it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
+/// The column of an event's type.
+const EVENT: &str = "EVENT";
 
 /// How resources are shown in a table, and in which order.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -63,10 +89,6 @@ impl View {
             let value = serde_json::to_value(item)?;
             let found = path.find(&value, &value).first().copied().cloned();
             keys.insert((item.kind(), item.id.clone()), found);
-        }
-        if !items.is_empty() && keys.values().all(Option::is_none) {
-            return Err(Failure::usage("no resource has the field of --sort-by")
-                .hint("`mcpctl explain KIND` shows the fields"));
         }
         // Kinds stay apart, in the order in which they were named.
         let kinds: Vec<Kind> = items.iter().map(Resource::kind).collect();
@@ -108,7 +130,7 @@ pub fn resources(
                 note!("nothing found");
             }
             while let Some(group) = groups.next() {
-                table_of(group, statuses, view, wide).print()?;
+                table_of(group, statuses, view, wide, None).print()?;
                 if groups.peek().is_some() && !view.no_headers {
                     data!("")?;
                 }
@@ -119,27 +141,38 @@ pub fn resources(
             note!("nothing found");
             Ok(())
         }
-        Format::Columns(columns) => {
-            let mut table = columns.table(view.no_headers);
-            for item in items {
-                table.row(columns.row(&serde_json::to_value(item)?));
-            }
-            table.print()
-        }
+        Format::Columns(columns) => custom_table(columns, items, view, None)?.print(),
         Format::Name => items.iter().try_for_each(|item| data!("{}", path_of(item))),
         Format::Json => data!("{}", serde_json::to_string_pretty(&value()?)?),
         Format::Yaml => {
             let documents = items.iter().map(yaml).collect::<Result<Vec<_>, _>>()?;
             if documents.is_empty() { Ok(()) } else { data!("{}", documents.join("---\n").trim_end()) }
         }
-        Format::JsonPath(template) => {
-            let text = template.render(&value()?);
-            data!("{}", text.strip_suffix('\n').unwrap_or(&text))
-        }
+        Format::JsonPath(template) => rendered(template, &value()?),
         Format::JsonPathAsJson(template) => {
             data!("{}", serde_json::to_string_pretty(&template.values(&value()?))?)
         }
     }
+}
+
+fn rendered(template: &JsonPath, value: &Value) -> Result<(), Failure> {
+    let text = template.render(value);
+    data!("{}", text.strip_suffix('\n').unwrap_or(&text))
+}
+
+/// The table that custom columns make, of events where the resources are part of one.
+fn custom_table(
+    columns: &Columns,
+    items: &[Resource],
+    view: &View,
+    event: Option<Change>,
+) -> Result<Table, Failure> {
+    let mut table = columns.table(event.map(|_| EVENT), view.no_headers);
+    for item in items {
+        let event = event.map(|change| change.as_str().to_owned());
+        table.row(event.into_iter().chain(columns.row(&serde_json::to_value(item)?)));
+    }
+    Ok(table)
 }
 
 fn path_of(item: &Resource) -> String {
@@ -150,40 +183,59 @@ fn path_of(item: &Resource) -> String {
 pub struct Feed<'a> {
     format: &'a Format,
     view: &'a View,
+    /// Whether each resource is shown as a part of an event.
+    events: bool,
     layout: Option<Layout>,
     begun: bool,
 }
 
 impl<'a> Feed<'a> {
     /// A feed without a resource yet.
-    pub fn new(format: &'a Format, view: &'a View) -> Self {
-        Self { format, view, layout: None, begun: false }
+    pub fn new(format: &'a Format, view: &'a View, events: bool) -> Self {
+        Self { format, view, events, layout: None, begun: false }
+    }
+
+    /// Whether a deletion is shown as an event; a name alone shows no event.
+    pub fn shows_deletions(&self) -> bool {
+        self.events && !matches!(self.format, Format::Name)
     }
 
     /// Prints some more.
-    pub fn put(&mut self, items: &[Resource], statuses: &Statuses) -> Result<(), Failure> {
+    pub fn put(&mut self, items: &[Resource], statuses: &Statuses, change: Change) -> Result<(), Failure> {
         if items.is_empty() {
             return Ok(());
         }
+        let event = self.events.then_some(change);
         match self.format {
             Format::Table | Format::Wide => {
                 let wide = matches!(self.format, Format::Wide);
-                table_of(items, statuses, self.view, wide).print_on(&mut self.layout)
+                table_of(items, statuses, self.view, wide, event).print_on(&mut self.layout)
             }
             Format::Columns(columns) => {
-                let mut table = columns.table(self.view.no_headers);
-                for item in items {
-                    table.row(columns.row(&serde_json::to_value(item)?));
-                }
-                table.print_on(&mut self.layout)
+                custom_table(columns, items, self.view, event)?.print_on(&mut self.layout)
             }
             format => items.iter().try_for_each(|item| {
                 if std::mem::replace(&mut self.begun, true) && matches!(format, Format::Yaml) {
                     data!("---")?;
                 }
-                resources(std::slice::from_ref(item), statuses, format, self.view, true)
+                match event {
+                    None => resources(std::slice::from_ref(item), statuses, format, self.view, true),
+                    Some(change) => event_of(item, change, format),
+                }
             }),
         }
+    }
+}
+
+/// Prints an event for programs: in JSON a line each, as kubectl does.
+fn event_of(item: &Resource, change: Change, format: &Format) -> Result<(), Failure> {
+    let event = json!({"type": change.as_str(), "object": item});
+    match format {
+        Format::Yaml => data!("{}", yaml(&event)?.trim_end()),
+        Format::JsonPath(template) => rendered(template, &event),
+        Format::JsonPathAsJson(template) => data!("{}", serde_json::to_string(&template.values(&event))?),
+        Format::Name => data!("{}", path_of(item)),
+        Format::Json | Format::Table | Format::Wide | Format::Columns(_) => data!("{event}"),
     }
 }
 
@@ -205,7 +257,7 @@ fn header(kind: Option<Kind>) -> &'static [&'static str] {
 
 /// What wraps first, because it is not copied from here, and what is left out where it does not fit.
 fn fitting(table: Table, kind: Option<Kind>) -> Table {
-    let table = table.unbroken(&["NAME", "AGE", "STATUS", "EXPIRES", "TYPE", "PER", "RULES"]);
+    let table = table.unbroken(&[EVENT, "NAME", "AGE", "STATUS", "EXPIRES", "TYPE", "PER", "RULES"]);
     match kind {
         Some(Kind::Token) => table.wrapping("SUBJECT").subjects(&["SUBJECT"]).where_they_fit(&["AGE"]),
         Some(Kind::RoleBinding) => table.wrapping("SUBJECTS").where_they_fit(&["AGE"]),
@@ -220,9 +272,16 @@ fn fitting(table: Table, kind: Option<Kind>) -> Table {
     }
 }
 
-fn table_of(items: &[Resource], statuses: &Statuses, view: &View, wide: bool) -> Table {
+fn table_of(
+    items: &[Resource],
+    statuses: &Statuses,
+    view: &View,
+    wide: bool,
+    event: Option<Change>,
+) -> Table {
     let kind = items.first().map(Resource::kind);
-    let mut columns = vec!["NAME".to_owned()];
+    let mut columns: Vec<String> = event.map(|_| EVENT.to_owned()).into_iter().collect();
+    columns.push("NAME".to_owned());
     columns.extend(header(kind).iter().map(|&name| name.to_owned()));
     columns.push("AGE".to_owned());
     if wide && kind == Some(Kind::Token) {
@@ -238,7 +297,8 @@ fn table_of(items: &[Resource], statuses: &Statuses, view: &View, wide: bool) ->
     let table = Table::new(&columns).in_one_line(wide).without_header(view.no_headers);
     let mut table = fitting(table, kind);
     for item in items {
-        table.row(row_of(item, statuses, view, wide));
+        let event = event.map(|change| change.as_str().to_owned());
+        table.row(event.into_iter().chain(row_of(item, statuses, view, wide)));
     }
     table
 }

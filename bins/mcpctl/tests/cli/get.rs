@@ -79,7 +79,31 @@ async fn templates_columns_order_and_labels() {
     assert_eq!(rows[0][5..], ["AGE", "TEAM", "TIER", "LABELS"]);
     assert!(labels.contains("   red    gold   example.com/tier=gold, team=red\n"), "{labels}");
     let error = shell.run(&["get", "llms", "--sort-by", ".modle"]).await.failed(2);
-    assert!(error.contains("no resource has the field of --sort-by"), "{error}");
+    assert_eq!(error, "error: llms: no field `.modle`\nhint: did you mean `.model`?\n");
+    for (args, meant) in [
+        (&["-o", "jsonpath={.items[*].metadata.name}"][..], ".items[*].name"),
+        (&["-o", "jsonpath-as-json={.metadata.name}"], ".items[*].name"),
+        (&["-o", "jsonpath={.items[?(@.metadata.name=='gpt')].model}"], "@.name"),
+        (&["-o", "custom-columns=N:.metadata.name,M:.model"], ".name"),
+    ] {
+        let output = shell.run(&[&["get", "llms"], args].concat()).await;
+        assert!(
+            output.code == 0 && output.stderr.starts_with("warning: llms: no field `"),
+            "{}",
+            output.stderr
+        );
+        assert!(output.stderr.ends_with(&format!("\nhint: did you mean `{meant}`?\n")), "{}", output.stderr);
+    }
+    let one = shell.run(&["get", "llm", "gpt", "-o", "jsonpath={.items[*].name}"]).await;
+    assert!(one.code == 0 && one.stderr.ends_with("did you mean `.name`?\n"), "{}", one.stderr);
+    // A field that only some have is no mistake.
+    let optional =
+        shell.run(&["get", "llms", "-o", "custom-columns=N:.name,K:.apiKey.secret,T:.labels.x"]).await;
+    assert_eq!(optional.stderr, "");
+    let error = shell.run(&["wait", "llm/gpt", "--for=jsonpath={.spec.model}=m2"]).await.failed(2);
+    assert_eq!(error, "error: llms: no field `.spec.model`\nhint: did you mean `.model`?\n");
+    let error = shell.run(&["get", "llms", "-o", "jsonpath={.items[?(@.name=~'g')].name}"]).await.failed(2);
+    assert!(error.contains("`=~` is not supported"), "{error}");
     // Users have no model.
     let both = shell.run(&["get", "users,llms", "--sort-by", ".model", "-o", "name"]).await.succeeded();
     assert!(both.ends_with("users/alice\nllms/claude\nllms/gpt\n"), "{both}");
@@ -242,4 +266,118 @@ async fn names_are_read_once_and_only_for_people() {
     assert_eq!(lists(), 0);
     let (code, shown) = shell.on_a_terminal(&["get", "llm", "a", "b", "c"]).await;
     assert_eq!((code, lists()), (1, 1), "{shown}");
+}
+
+#[tokio::test]
+async fn watch_shows_events_where_they_are_asked_for() {
+    let (_mcpd, shell) = world().await;
+    let watch = |format: &str| {
+        let args = ["get", "groups", "-w", "--output-watch-events", "-o", format];
+        let mut child = shell.command(&args).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, out)
+    };
+    let (_json_child, mut json) = watch("json");
+    let (_table_child, mut table) = watch("table");
+    let (_columns_child, mut columns) = watch("custom-columns=NAME:.name,WHAT:.description");
+    let (_path_child, mut path) = watch("jsonpath={.type} {.object.name}");
+    let (_yaml_child, mut yaml) = watch("yaml");
+    let event = |line: &str| {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        (event["type"].as_str().unwrap().to_owned(), event["object"].clone())
+    };
+    let (what, object) = event(&next(&mut json).await);
+    assert_eq!((what.as_str(), &object["name"]), ("ADDED", &json!("team")));
+    assert!(next(&mut table).await.starts_with("EVENT   NAME "));
+    assert!(next(&mut table).await.starts_with("ADDED   team "));
+    assert_eq!(next(&mut columns).await, "EVENT   NAME   WHAT");
+    assert_eq!(next(&mut columns).await, "ADDED   team   <none>");
+    assert_eq!(next(&mut path).await, "ADDED team");
+    assert_eq!(next(&mut yaml).await, "type: ADDED");
+
+    shell.run(&["patch", "group", "team", "-p", "description: x"]).await.succeeded();
+    let (what, object) = event(&next(&mut json).await);
+    assert_eq!((what.as_str(), &object["description"]), ("MODIFIED", &json!("x")));
+    assert!(next(&mut table).await.starts_with("MODIFIED   team "));
+    assert_eq!(next(&mut columns).await, "MODIFIED   team   x");
+    assert_eq!(next(&mut path).await, "MODIFIED team");
+
+    shell.run(&["delete", "group", "team"]).await.succeeded();
+    let (what, object) = event(&next(&mut json).await);
+    assert_eq!((what.as_str(), &object["description"]), ("DELETED", &json!("x")));
+    assert!(next(&mut table).await.starts_with("DELETED    team "));
+    assert_eq!(next(&mut columns).await, "DELETED    team   x");
+    assert_eq!(next(&mut path).await, "DELETED team");
+    // Until the last of three documents.
+    let mut documents = vec![String::new()];
+    while documents.len() < 3 || !documents[2].contains("description: x") {
+        match next(&mut yaml).await.as_str() {
+            "---" => documents.push(String::new()),
+            line => documents.last_mut().unwrap().push_str(&format!("{line}\n")),
+        }
+    }
+    assert!(documents[2].starts_with("type: DELETED\nobject:\n"), "{documents:?}");
+    let error = shell.run(&["get", "groups", "--output-watch-events"]).await.failed(2);
+    assert!(error.contains("is for a watch"), "{error}");
+}
+
+/// mcpd has forgotten the revision that was seen last: what differs is shown, and nothing else.
+#[tokio::test]
+async fn watch_lists_anew_what_it_missed() {
+    let (mcpd, _) = world().await;
+    mcpd.apply(json!([{"kind": "Group", "name": "gone"}, {"kind": "Group", "name": "same"}])).await;
+    let before: serde_json::Value = mcpd.get("/api/v1/groups", &mcpd.admin()).await.json().await.unwrap();
+    let admin = Shell::signed_in(&mcpd).await;
+    admin.run(&["delete", "group", "gone"]).await.succeeded();
+    admin.run(&["patch", "group", "team", "-p", "description: changed"]).await.succeeded();
+    admin.run(&["create", "group", "new"]).await.succeeded();
+    let after: serde_json::Value = mcpd.get("/api/v1/groups", &mcpd.admin()).await.json().await.unwrap();
+    for (args, shown, notes) in [
+        (
+            &["--watch-only"][..],
+            &["groups/new", "groups/team"][..],
+            &["mcpd no longer keeps the changes since revision ", "groups/gone deleted"][..],
+        ),
+        (
+            &["--watch-only", "--output-watch-events"],
+            &["groups/new", "groups/team"],
+            &["mcpd no longer keeps the changes since revision ", "groups/gone deleted"],
+        ),
+    ] {
+        let lists = Arc::new(Mutex::new(vec![after.to_string(), before.to_string()]));
+        let present = format!("since={}", after["revision"]);
+        let server = fake_mcpd(move |request| {
+            let json = "content-type: application/json\r\n".to_owned();
+            if request.contains("/api/v1/watch") {
+                let error = json!({"message": "no", "type": "invalid_request_error", "code": "compacted", "param": null});
+                return match request.contains(&present) {
+                    true => (200, "content-type: text/event-stream\r\n".to_owned(), ": ok\n\n".to_owned()),
+                    false => (
+                        410,
+                        format!("{json}mcpctl-error-source: mcpd\r\n"),
+                        json!({"error": error}).to_string(),
+                    ),
+                };
+            }
+            let mut lists = lists.lock().unwrap();
+            let list = if lists.len() > 1 { lists.pop().unwrap() } else { lists[0].clone() };
+            (200, json, list)
+        })
+        .await;
+        let mut shell = Shell::new();
+        shell.env.push(("MCPCTL_SERVER", server));
+        shell.env.push(("MCPCTL_TOKEN", "mcpd_token".to_owned()));
+        let mut child = shell.command(&[&["get", "groups", "-o", "name"], args].concat()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
+        for expected in notes {
+            let line = next(&mut err).await;
+            assert!(line.starts_with(expected), "{line}");
+        }
+        for expected in shown {
+            assert_eq!(next(&mut out).await, *expected);
+        }
+        // The stream of the new revision ends, and is asked for again: nothing is shown twice.
+        assert!(next(&mut err).await.ends_with("was lost; trying again"));
+    }
 }
