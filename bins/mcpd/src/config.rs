@@ -9,6 +9,7 @@ mod public_host;
 mod tls;
 mod trusted_proxies;
 mod upstream;
+mod vocabulary;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -27,6 +28,7 @@ use serde::Deserialize;
 use self::{
     oidc::OidcEntries,
     tls::{TlsArgs, TlsFile},
+    vocabulary::VOCABULARY,
 };
 use crate::prices::Prices;
 
@@ -43,7 +45,7 @@ pub use upstream::UpstreamAddresses;
 /// The arguments of `mcpd serve`. The file, then the defaults, fill in what is left out.
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
-    /// Directory of the database, the master key and the bootstrap token
+    /// Directory of the database, the master key and the bootstrap token [default: $XDG_DATA_HOME/mcpctl/mcpd]
     #[arg(long, env = "MCPD_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Address to listen on [default: 127.0.0.1:3100]
@@ -106,8 +108,7 @@ struct File {
     master_key_file: Option<PathBuf>,
     drain_delay: DrainDelay,
     prices: Option<PathBuf>,
-    /// How log lines are written: `text` or `json` [default: text].
-    log_format: Option<String>,
+    log_format: Option<LogFormat>,
     log: Option<String>,
     telemetry: TelemetryConfig,
     /// Whether mcpd serves the console, at `/console/` [default: true].
@@ -203,11 +204,6 @@ impl ServeArgs {
             Some(listen) => listen,
             None => DEFAULT_LISTEN.parse().context("the default address")?,
         };
-        let log_format = match (self.log_format, file.log_format) {
-            (Some(format), _) => format,
-            (None, Some(text)) => text.parse()?,
-            (None, None) => LogFormat::Text,
-        };
         let inference_listen = self.inference_listen.or(file.inference_listen);
         let addresses = std::iter::once(listen).chain(inference_listen);
         Ok(Config {
@@ -223,7 +219,7 @@ impl ServeArgs {
                 .or(file.master_key_file)
                 .unwrap_or_else(|| data_dir.join("master-key")),
             drain_delay: self.drain_delay.unwrap_or(file.drain_delay),
-            log_format,
+            log_format: self.log_format.or(file.log_format).unwrap_or_default(),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             otlp: self.otlp,
             telemetry: file.telemetry,
@@ -268,7 +264,9 @@ fn read_file(path: &std::path::Path) -> anyhow::Result<File> {
     let bytes = file::read_named(path, Content::Public, MAX_FILE_BYTES).map_err(|error| {
         HintedError::new(format_args!("the configuration file cannot be read: {error}"), error.hint())
     })?;
-    let read = encoding::decode(&bytes).map_err(YamlError::from).and_then(|text| yaml::from_str(&text));
+    let read = encoding::decode(&bytes)
+        .map_err(YamlError::from)
+        .and_then(|text| yaml::from_str_with(&text, &VOCABULARY));
     Ok(read
         .map_err(|error| HintedError::new(format_args!("{}:{error}", path.display()), error.hint.as_ref()))?)
 }

@@ -5,6 +5,7 @@ mod check;
 mod limits;
 mod primary;
 mod provider;
+mod vocabulary;
 pub mod watch;
 
 use std::{
@@ -14,7 +15,10 @@ use std::{
 };
 
 use mcpctl_access::proof::PublicKey;
-use mcpctl_api::{Name, encoding, yaml::YamlError};
+use mcpctl_api::{
+    Name, encoding,
+    yaml::{self, YamlError},
+};
 use mcpctl_client::Trust;
 use mcpctl_owner::{
     PathError, PathProblem,
@@ -29,6 +33,7 @@ use url::Url;
 use central::Central;
 use check::{place, wrong};
 use primary::{FailoverEntry, PrimaryEntry};
+use vocabulary::VOCABULARY;
 
 pub use central::DefaultServer;
 pub use limits::{JournalLimits, Limits};
@@ -74,11 +79,11 @@ pub struct Config {
 struct ConfigFile {
     /// mcpd's address for resources and the probe [default: that of mcpctl's current context when the agent starts].
     server: Option<Spanned<Url>>,
-    /// mcpd's address for inference, where it has one of its own (`--inference-listen`).
+    /// mcpd's address for inference, where it has one of its own (`--inference-listen`) [default: that of `server`].
     inference: Option<Spanned<Url>>,
     /// The user of this machine that mcpd runs as, where `server` is plain http and that is neither this user nor root.
     server_user: Option<Spanned<String>>,
-    /// The authority that signed mcpd's certificate, instead of those that this machine trusts.
+    /// The authority that signed mcpd's certificate [default: those that this machine trusts].
     ca: Option<Spanned<PathBuf>>,
     /// The certificate to present to an mcpd that asks for one.
     client_certificate: Option<Spanned<PathBuf>>,
@@ -96,7 +101,7 @@ struct ConfigFile {
     /// Web pages that may call the agent, as in the header `Origin`.
     #[serde(default)]
     allowed_origins: Vec<Origin>,
-    /// The keys of mcpd by which its answers are verified, instead of those that `mcpctl login` pins.
+    /// The keys of mcpd by which its answers are verified [default: those that `mcpctl login` pins].
     proof_keys: Option<Spanned<Vec<PublicKey>>>,
     #[serde(default)]
     telemetry: TelemetryConfig,
@@ -169,7 +174,7 @@ impl Config {
     /// # Errors
     /// The first error, with its place.
     pub fn parse_with(text: &str, default: DefaultServer<'_>) -> Result<Self, YamlError> {
-        let file: ConfigFile = mcpctl_api::yaml::from_str(text)?;
+        let file: ConfigFile = yaml::from_str_with(text, &VOCABULARY)?;
         let Central { server, inference, trust, context } = central::read(&file, default)?;
         let listen = listen(file.listen.as_ref())?;
         let primary = file.primary.over(PrimaryConfig::default())?;

@@ -1,9 +1,16 @@
 //! Turns the errors of the YAML and JSON readers into messages for the people who wrote the text. Messages do not repeat
 //! values, which may be secrets.
 
+mod place;
+
 use serde_saphyr::Error;
 
-use crate::{common_keys::COMMON_KEYS, similar::most_similar, visible::is_hidden};
+use crate::{
+    visible::is_hidden,
+    vocabulary::{DOCUMENTS, NOT_ONE_OF, Vocabulary},
+};
+
+use place::{LIST, MAP, Place, QUOTE, TEXT};
 
 /// A message for people, and what to write instead.
 pub(crate) struct Diagnosis {
@@ -23,15 +30,15 @@ impl Diagnosis {
     }
 }
 
-/// The diagnosis of an error of the YAML reader in this text.
-pub(crate) fn of_yaml(error: &Error, text: &str) -> Diagnosis {
+/// The diagnosis of an error of the YAML reader in this text, whose words those are.
+pub(crate) fn of_yaml(error: &Error, text: &str, words: &Vocabulary) -> Diagnosis {
     let place = error.location().map_or((1, 1), |place| (place.line(), place.column()));
     if let Some(diagnosis) = deceptive(text, place) {
         return diagnosis;
     }
-    let here = Place::at(text, place);
+    let here = Place::at(text, place, *words);
     match error {
-        Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => of_yaml(error, text),
+        Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => of_yaml(error, text, words),
         Error::NullIntoString { .. } | Error::InvalidCharNull { .. } => here.expects(TEXT, Some("nothing")),
         Error::Unexpected { expected: "mapping start", .. } => here.expects(MAP, None),
         Error::Unexpected { expected: "sequence start", .. } => here.expects(LIST, None),
@@ -46,8 +53,10 @@ pub(crate) fn of_yaml(error: &Error, text: &str) -> Diagnosis {
         | Error::SerdeInvalidValue { unexpected, expected, .. } => {
             here.expects(&thing(expected), Some(&thing(unexpected)))
         }
-        Error::SerdeUnknownVariant { variant, expected, .. } => unknown_variant(variant, expected),
-        Error::SerdeUnknownField { field, expected, .. } => unknown_field(field, expected),
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            unknown_variant(variant, expected.iter().copied(), words)
+        }
+        Error::SerdeUnknownField { field, expected, .. } => unknown_field(field, expected, words),
         Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_ref().map_or_else(String::new, |key| format!(" `{key}`"));
             Diagnosis::new(format!("the key{key} stands here twice")).hint("keep one of them")
@@ -62,19 +71,26 @@ pub(crate) fn of_yaml(error: &Error, text: &str) -> Diagnosis {
         Error::UnsupportedTag { .. } => Diagnosis::new("a tag (`!…`) is not read here").hint("leave it out"),
         Error::Eof { .. } => Diagnosis::new("the text ends too early").hint("write the rest of the document"),
         Error::ExternalMessage { msg, .. } => syntax(msg),
-        Error::Message { msg, .. } => custom(msg),
+        Error::Message { msg, .. } => custom(msg, words),
         other => Diagnosis::new(plain(&other.without_snippet().to_string())),
     }
 }
 
-/// The diagnosis of an error text of serde, as the JSON reader prints it.
-pub(crate) fn of_json(text: &str) -> Diagnosis {
+/// The diagnosis of an error text of serde about a field of a document, as the JSON reader prints it.
+pub(crate) fn of_json(text: &str, field: &str) -> Diagnosis {
     let kind = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
     match kind.and_then(|rest| rest.rsplit_once(", expected ")) {
         Some((unexpected, expected)) => {
-            Diagnosis::new(format!("{} belongs here, not {}", thing(expected), thing(unexpected)))
+            let (unexpected, expected) = (thing(unexpected), thing(expected));
+            let diagnosis = Diagnosis::new(format!("{expected} belongs here, not {unexpected}"));
+            // `fallbacks[0]` is an item of the list that the key's example shows.
+            let key = field.rsplit('.').next().unwrap_or_default().split('[').next().unwrap_or_default();
+            match DOCUMENTS.form(key).filter(|_| matches!(&*expected, MAP | LIST)) {
+                Some(form) => diagnosis.hint(form),
+                None => diagnosis,
+            }
         }
-        None => unknown_in_json(text).unwrap_or_else(|| custom(text)),
+        None => unknown_in_json(text).unwrap_or_else(|| custom(text, &DOCUMENTS)),
     }
 }
 
@@ -84,71 +100,8 @@ fn unknown_in_json(text: &str) -> Option<Diagnosis> {
     let (word, known) = rest.split_once("`, expected ")?;
     // Every second part between backticks is a word.
     let known = known.split('`').skip(1).step_by(2);
-    let common = text.starts_with("unknown field").then_some(COMMON_KEYS).into_iter().flatten();
-    Some(meant(Diagnosis::new(plain(text)), word, known.chain(common)))
-}
-
-const TEXT: &str = "a text";
-const MAP: &str = "a map of keys and values";
-const LIST: &str = "a list";
-const QUOTE: &str = "put a text that begins with a sign in quotes";
-
-/// The place of an error: the key before it, and the value there.
-struct Place<'a> {
-    key: Option<&'a str>,
-    value: &'a str,
-}
-
-impl<'a> Place<'a> {
-    fn at(text: &'a str, (line, column): (u64, u64)) -> Self {
-        let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(1);
-        let line = text.lines().nth(index(line)).unwrap_or_default();
-        let byte = line.char_indices().nth(index(column)).map_or(line.len(), |(at, _)| at);
-        let (before, value) = line.split_at_checked(byte).unwrap_or((line, ""));
-        let key = before.trim_end().strip_suffix(':').map(|before| {
-            let key = before.rsplit([' ', '{', ',', '[', '\t']).next().unwrap_or_default();
-            key.trim_matches(['"', '\''])
-        });
-        Self { key: key.filter(|key| !key.is_empty()), value }
-    }
-
-    fn found(&self) -> &'static str {
-        let value = self.value.split(" #").next().unwrap_or_default().trim_end_matches([',', '}', ']', ' ']);
-        match value.chars().next() {
-            None | Some('~' | '#') => "nothing",
-            _ if matches!(value, "null" | "Null" | "NULL") => "nothing",
-            Some('[') => LIST,
-            Some('-') if value == "-" || value.starts_with("- ") => LIST,
-            Some('{') => MAP,
-            _ => "a single value",
-        }
-    }
-
-    fn expects(&self, expected: &str, found: Option<&str>) -> Diagnosis {
-        let found = found.unwrap_or_else(|| self.found());
-        let message = match (self.key, found) {
-            (Some(key), "nothing") => format!("`{key}` is empty, where {expected} belongs"),
-            (Some(key), "a number") if expected.contains("number") => format!("`{key}` takes {expected}"),
-            (Some(key), "a single value") if !matches!(expected, MAP | LIST) => {
-                format!("`{key}` takes {expected}")
-            }
-            (Some(key), _) => format!("`{key}` takes {expected}, not {found}"),
-            (None, "nothing") => format!("{expected} belongs here, and there is nothing"),
-            (None, "a number") if expected.contains("number") => format!("{expected} belongs here"),
-            (None, _) => format!("{expected} belongs here, not {found}"),
-        };
-        let hint = match (expected, found) {
-            (TEXT, "nothing") => {
-                "write a value, or leave the key out; the word itself stands in quotes: \"null\""
-            }
-            (_, "nothing") => "write a value, or leave the key out",
-            (TEXT, _) => "put a text that begins with `{` or `[` in quotes",
-            (MAP, _) => "write `key: value`, one a line and indented, or `{key: value}`",
-            (LIST, _) => "write one a line after `- `, or `[a, b]`",
-            _ => return Diagnosis::new(message),
-        };
-        Diagnosis::new(message).hint(hint)
-    }
+    let common: &[&str] = if text.starts_with("unknown field") { DOCUMENTS.common_keys() } else { &[] };
+    Some(meant(Diagnosis::new(plain(text)), word, known.chain(common.iter().copied()), &DOCUMENTS))
 }
 
 fn number(ty: &str) -> &'static str {
@@ -160,33 +113,34 @@ fn number(ty: &str) -> &'static str {
     }
 }
 
-fn unknown_variant(variant: &str, expected: &[&str]) -> Diagnosis {
-    let known = expected.join(", ");
+fn unknown_variant<'a>(
+    variant: &str,
+    expected: impl Iterator<Item = &'a str> + Clone,
+    words: &Vocabulary,
+) -> Diagnosis {
+    let known = expected.clone().collect::<Vec<_>>().join(", ");
     if matches!(variant, "~" | "null" | "") {
         return Diagnosis::new("a value is missing here").hint(format!("write one of: {known}"));
     }
     let diagnosis = Diagnosis::new(format!("`{variant}` is not known here, expected one of {known}"));
-    meant(diagnosis, variant, expected.iter().copied())
+    meant(diagnosis, variant, expected, words)
 }
 
-/// The keys of Kubernetes's documents that are none here.
-const KUBERNETES: [&str; 4] = ["apiVersion", "metadata", "spec", "status"];
-const FLAT: &str =
-    "documents are flat: `kind`, `name`, `labels`, then the fields of the kind, e.g. `mcpctl explain llm`";
-
-fn unknown_field(field: &str, expected: &[&str]) -> Diagnosis {
+fn unknown_field(field: &str, expected: &[&'static str], words: &Vocabulary) -> Diagnosis {
     let message = format!("unknown field `{field}`, expected one of {}", expected.join(", "));
-    if KUBERNETES.contains(&field) {
-        return Diagnosis::new(message).hint(FLAT);
-    }
-    // Fields of every document are read elsewhere.
-    meant(Diagnosis::new(message), field, expected.iter().copied().chain(COMMON_KEYS))
+    let known = expected.iter().chain(words.common_keys()).copied();
+    meant(Diagnosis::new(message), field, known, words)
 }
 
-/// Adds the word that was meant, where one is similar.
-fn meant<'a>(diagnosis: Diagnosis, word: &str, known: impl IntoIterator<Item = &'a str>) -> Diagnosis {
-    match most_similar(word, known) {
-        Some(meant) => diagnosis.hint(format!("did you mean `{meant}`?")),
+/// Adds what to write in place of a word, where that is clear.
+fn meant<'a>(
+    diagnosis: Diagnosis,
+    word: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+    words: &Vocabulary,
+) -> Diagnosis {
+    match words.instead(word, known) {
+        Some(hint) => diagnosis.hint(hint),
         None => diagnosis,
     }
 }
@@ -238,12 +192,30 @@ fn syntax(message: &str) -> Diagnosis {
 }
 
 /// Messages of our own types, and of a few others.
-fn custom(message: &str) -> Diagnosis {
-    if message.starts_with("relative URL without a base") {
-        return Diagnosis::new("this is not an address")
-            .hint("write it with its scheme, e.g. https://api.openai.com/v1");
+fn custom(message: &str, words: &Vocabulary) -> Diagnosis {
+    let word = message.strip_prefix('`').and_then(|rest| rest.split_once('`'));
+    if let Some((word, rest)) = word
+        && let Some(known) = rest.strip_prefix(NOT_ONE_OF)
+    {
+        return unknown_variant(word, known.split(", "), words);
     }
-    Diagnosis::new(plain(message))
+    let known = [
+        (
+            "relative URL without a base",
+            "this is not an address",
+            "write it with its scheme, e.g. `https://api.openai.com/v1` or `http://127.0.0.1:8000/v1`",
+        ),
+        (
+            "invalid socket address syntax",
+            "this is not an IP address and a port",
+            "write e.g. `127.0.0.1:3100`, or `0.0.0.0:3100` for every address of the machine",
+        ),
+        ("invalid IP address syntax", "this is not a network", "write e.g. `10.0.0.0/24`, or `10.0.0.7/32`"),
+    ];
+    match known.into_iter().find(|(beginning, ..)| message.starts_with(beginning)) {
+        Some((_, text, hint)) => Diagnosis::new(text).hint(hint),
+        None => Diagnosis::new(plain(message)),
+    }
 }
 
 /// The first line, without the advice of a library to the programmers who call it.

@@ -17,12 +17,12 @@ use crate::{
     common_keys::COMMON_KEYS,
     diagnosis::{self, Diagnosis},
     labels::{Annotations, Labels},
-    similar::most_similar,
     spec::{
         FieldError, GroupSpec, LimitSpec, LlmSpec, RoleBindingSpec, RoleSpec, SecretSpec, ServiceAccountSpec,
         TokenSpec, UserSpec,
     },
     text,
+    vocabulary::DOCUMENTS,
 };
 
 /// A resource to be made or changed.
@@ -123,7 +123,7 @@ impl Document {
         let document = document.map_err(|error| {
             let path = track.path().to_string();
             let param = if path == "." { String::new() } else { path };
-            let Diagnosis { message, hint, .. } = diagnosis::of_json(&without_place(&error));
+            let Diagnosis { message, hint, .. } = diagnosis::of_json(&without_place(&error), &param);
             DocumentError { message, param, hint }
         })?;
         deserializer.end().map_err(DocumentError::from_json)?;
@@ -170,10 +170,7 @@ impl Head {
             param: "kind".to_owned(),
             hint: match kind.parse::<Kind>() {
                 Ok(meant) if meant.is_resource() => Some(format!("write `{meant}`")),
-                _ => match most_similar(kind, Kind::RESOURCES.map(Kind::singular)) {
-                    Some(meant) => Some(format!("did you mean `{meant}`?")),
-                    None => hint,
-                },
+                _ => DOCUMENTS.instead(kind, Kind::RESOURCES.map(Kind::singular).into_iter()).or(hint),
             },
         })
     }

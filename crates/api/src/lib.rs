@@ -42,6 +42,7 @@ pub mod throttle;
 pub mod token_status;
 pub mod usage;
 pub mod visible;
+pub mod vocabulary;
 pub mod yaml;
 
 pub use document::{Document, DocumentError};

@@ -11,6 +11,7 @@ use crate::{
     diagnosis::{self, Diagnosis},
     document,
     encoding::NotText,
+    vocabulary::{DOCUMENTS, Vocabulary},
 };
 
 /// A document and where it begins.
@@ -70,7 +71,7 @@ pub fn read_documents(text: &str) -> Result<Vec<Located>, YamlError> {
         if is_blank(&part.text) {
             continue;
         }
-        match parse(&part.text).map_err(|error| part.place(error))? {
+        match parse(&part.text, &DOCUMENTS).map_err(|error| part.place(error))? {
             Shape::Document(head) if !head.is_list() => {
                 check_count(found.len() + 1, part.first_line())?;
                 found.push(part.document(&head)?);
@@ -150,6 +151,14 @@ impl<'de> Deserialize<'de> for Shape {
 /// # Errors
 /// What is wrong, with its place.
 pub fn from_str<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, YamlError> {
+    from_str_with(text, &Vocabulary::default())
+}
+
+/// As [`from_str`], with the words that explain mistakes in such a text.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub fn from_str_with<T: for<'de> Deserialize<'de>>(text: &str, words: &Vocabulary) -> Result<T, YamlError> {
     check_size(text)?;
     let text = without_directives(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))?;
     let mut documents = Parts::of(&text).filter(|part| !is_blank(&part.text)).skip(1);
@@ -158,11 +167,11 @@ pub fn from_str<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, YamlError
         let hint = Some("remove it, and the `---` before it".to_owned());
         return Err(YamlError { line: second.first_line(), column: 1, message, hint });
     }
-    parse(&text)
+    parse(&text, words)
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, YamlError> {
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| located(&error, text))
+fn parse<T: for<'de> Deserialize<'de>>(text: &str, words: &Vocabulary) -> Result<T, YamlError> {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| located(&error, text, words))
 }
 
 fn check_size(text: &str) -> Result<(), YamlError> {
@@ -196,9 +205,9 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-fn located(error: &serde_saphyr::Error, text: &str) -> YamlError {
+fn located(error: &serde_saphyr::Error, text: &str, words: &Vocabulary) -> YamlError {
     let found = error.location().map_or((1, 1), |place| (place.line(), place.column()));
-    let Diagnosis { message, hint, place } = diagnosis::of_yaml(error, text);
+    let Diagnosis { message, hint, place } = diagnosis::of_yaml(error, text, words);
     let (line, column) = place.unwrap_or(found);
     YamlError { line, column, message, hint }
 }
@@ -283,7 +292,7 @@ impl Part {
         let read =
             |deserializer: serde_saphyr::Deserializer<'_, '_>| document::read_as(kind, None, deserializer);
         let document = serde_saphyr::with_deserializer_from_str_with_options(&self.text, options(), read)
-            .map_err(|error| self.place(located(&error, &self.text)))?;
+            .map_err(|error| self.place(located(&error, &self.text, &DOCUMENTS)))?;
         document.validate().map_err(|error| invalid(error.into()))?;
         Ok(Located { document, lines: self.before + lines.start()..=self.before + lines.end() })
     }

@@ -38,7 +38,8 @@ pub type LogFields = fn(&mut dyn FnMut(&'static str, &str));
 const ACCESS_TARGET: &str = "access";
 
 /// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// A readable line: time, level, program, message, fields.
     #[default]

@@ -112,7 +112,8 @@ fn check_server(url: &Spanned<Url>) -> Result<(), YamlError> {
 /// Checks the address of an mcpd; fails with a message and the next step.
 fn check_address(address: &Url) -> Result<(), (String, Option<String>)> {
     if !matches!(address.scheme(), "http" | "https") {
-        return Err((format!("`{address}` is neither http nor https"), None));
+        let hint = "write it with its scheme, e.g. `https://mcpd.example.com`".to_owned();
+        return Err((format!("`{address}` is neither http nor https"), Some(hint)));
     }
     // Bearers are sent to it, so the network must not be able to read them.
     if address.scheme() == "http" && !is_loopback(address) {

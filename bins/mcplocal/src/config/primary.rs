@@ -97,7 +97,7 @@ struct BreakerEntry {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct FailoverEntry {
-    /// Failure classes that fall back besides those that do by default, such as `context_length`.
+    /// Failure classes that fall back besides those that do by default, such as `context_length`; an error where a class never does.
     on: Option<Spanned<Vec<FailureClass>>>,
     /// What becomes of a stream of mcpd's that breaks after its first content [default: error].
     mid_stream: Option<MidStream>,
@@ -150,7 +150,10 @@ impl FailoverEntry {
         let mid_stream = self.mid_stream.unwrap_or(base.mid_stream);
         let Some(on) = &self.on else { return Ok(FailoverConfig { mid_stream, ..base.clone() }) };
         match on.value.iter().find(|class| !class.may_fail_over(&[**class])) {
-            Some(class) => Err(wrong(on, format!("`{class}` never fails over"))),
+            Some(class) => {
+                let hint = "leave it out: it is the caller's own doing, or a decision of mcpd's".to_owned();
+                Err(YamlError { hint: Some(hint), ..wrong(on, format!("`{class}` never fails over")) })
+            }
             None => Ok(FailoverConfig { on: on.value.clone(), mid_stream }),
         }
     }

@@ -12,6 +12,7 @@ use super::{Located, YamlError, check_count, invalid, located, options};
 use crate::{
     Document, Kind,
     document::{self, Head},
+    vocabulary::DOCUMENTS,
 };
 
 /// The keys of a list: its kind, the documents, and what else `GET /api/v1/<kind>` returns.
@@ -43,7 +44,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Located>, YamlError> {
 fn items<'de, S: DeserializeSeed<'de>>(text: &'de str, array: S) -> Result<Option<S::Value>, YamlError> {
     let read = |deserializer: serde_saphyr::Deserializer<'de, '_>| List(array).deserialize(deserializer);
     serde_saphyr::with_deserializer_from_str_with_options(text, options(), read)
-        .map_err(|error| located(&error, text))
+        .map_err(|error| located(&error, text, &DOCUMENTS))
 }
 
 /// A list, whose array the seed reads.

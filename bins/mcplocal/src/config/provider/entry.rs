@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use mcpctl_api::{HumanDuration, Name, base_url::check_base, yaml::YamlError};
+use mcpctl_api::{HumanDuration, Name, base_url::check_base, vocabulary::not_one_of, yaml::YamlError};
 use mcpctl_dialect::{Dialect, keys};
 use mcpctl_engine::{EngineOptions, EngineSpec, Need, Placement, ServerKind};
 use serde::{
@@ -56,7 +56,7 @@ pub struct ProviderEntry {
     /// Whose API a running server has, or which model server the agent starts.
     #[serde(rename = "type")]
     kind: Spanned<ProviderType>,
-    /// A GGUF file, a directory or a name at Hugging Face; of a running server the model's name, which may be left out where it has only one.
+    /// A GGUF file, a directory or a name at Hugging Face; of a running server the model's name [default: of a running server its only one].
     model: Option<Spanned<String>>,
     /// The central Llms to fall back from; each has one provider.
     failover_for: Option<Spanned<OneOrMany>>,
@@ -66,9 +66,9 @@ pub struct ProviderEntry {
     allow_fields: Option<Spanned<Vec<String>>>,
     /// Whether streams are asked to count usage [default: true].
     stream_usage: Option<bool>,
-    /// What the model can do; its server is asked where it is left out.
+    /// What the model can do [default: what its server reports].
     capabilities: Option<Vec<Capability>>,
-    /// The base address of a running server: loopback.
+    /// The base address of a running server, which needs one: loopback.
     url: Option<Spanned<Url>>,
     /// File with the key of a running server; mode 0600, read at each use.
     api_key_file: Option<Spanned<PathBuf>>,
@@ -76,17 +76,17 @@ pub struct ProviderEntry {
     command: Option<Spanned<PathBuf>>,
     /// The virtual environment that vLLM is in, in place of `command`.
     venv: Option<Spanned<PathBuf>>,
-    /// vLLM's `--max-model-len`: the context, in tokens.
+    /// vLLM's `--max-model-len`: the context, in tokens [default: that of the model].
     max_model_len: Option<Spanned<u32>>,
     /// The context of llama-server or of a running server, in tokens.
     context_length: Option<Spanned<u32>>,
-    /// vLLM's `--gpu-memory-utilization`: its share of the GPU's memory.
+    /// vLLM's `--gpu-memory-utilization`: its share of the GPU's memory [default: that of vLLM].
     gpu_memory_utilization: Option<Spanned<f64>>,
-    /// vLLM's `--tensor-parallel-size`.
+    /// vLLM's `--tensor-parallel-size`: GPUs that one model is spread over [default: that of vLLM].
     tensor_parallel_size: Option<Spanned<NonZeroU32>>,
-    /// vLLM's `--dtype`.
+    /// vLLM's `--dtype`: the number format of weights and activations [default: that of the model].
     dtype: Option<Spanned<String>>,
-    /// vLLM's `--quantization`.
+    /// vLLM's `--quantization`: how its weights are quantized [default: that of the model].
     quantization: Option<Spanned<String>>,
     /// Variables of the engine's environment.
     env: Option<Spanned<BTreeMap<String, String>>>,
@@ -110,7 +110,7 @@ pub struct ProviderEntry {
     prewarm: Option<Spanned<Prewarm>>,
     /// Engines of a group share a GPU's memory, and take turns where they do not fit together [default: default].
     group: Option<Spanned<Name>>,
-    /// What the engine needs of it.
+    /// What the engine needs of it [default: of vLLM its share; llama-server has its group to itself].
     memory: Option<Spanned<MemorySize>>,
 }
 
@@ -151,7 +151,7 @@ impl<'de> Deserialize<'de> for ProviderType {
         let text = String::deserialize(deserializer)?;
         Self::all().find(|known| known.to_string() == text).ok_or_else(|| {
             let known: Vec<String> = Self::all().map(|known| known.to_string()).collect();
-            D::Error::custom(format!("`{text}` is not known here, expected one of {}", known.join(", ")))
+            D::Error::custom(not_one_of(&text, known.iter().map(String::as_str)))
         })
     }
 }
@@ -219,7 +219,9 @@ impl ProviderEntry {
         let kind = self.kind.value;
         let foreign = |key: &str, (line, column)| {
             let message = format!("`{key}` does not go with `type: {kind}`");
-            Err(YamlError { line, column, message, hint: None })
+            let types = ProviderType::all().filter(|other| other.takes(key));
+            let types = types.map(|other| format!("`type: {other}`")).collect::<Vec<_>>().join(" or ");
+            Err(YamlError { line, column, message, hint: Some(format!("leave it out; it is for {types}")) })
         };
         for (key, at) in self.special_keys() {
             if let Some(at) = at.filter(|_| !kind.takes(key)) {
@@ -227,7 +229,8 @@ impl ProviderEntry {
             }
         }
         if let (Some(_), Some(venv)) = (&self.command, &self.venv) {
-            return foreign("venv` beside `command", place(venv));
+            let hint = Some("leave one of them out: vLLM is in either".to_owned());
+            return Err(YamlError { hint, ..wrong(venv, "`venv` does not go with `command`") });
         }
         // A key that would do nothing is an error.
         let idle = |key: &str, at: (u64, u64), without: &str| {
@@ -280,7 +283,8 @@ pub fn check(
     let kind = match (entry.kind.value, &entry.url) {
         (ProviderType::Running(Dialect::Anthropic), Some(_)) if entry.model.is_none() => {
             let message = format!("provider `{name}` of type `anthropic` needs a `model`");
-            return Err(wrong(&entry.kind, message));
+            let hint = Some("write the model's name at that server".to_owned());
+            return Err(YamlError { hint, ..wrong(&entry.kind, message) });
         }
         (ProviderType::Running(api), Some(url)) => {
             check_url(url)?;
@@ -291,7 +295,8 @@ pub fn check(
         }
         (kind @ ProviderType::Running(_), None) => {
             let message = format!("provider `{name}` of type `{kind}` needs a `url`");
-            return Err(wrong(&entry.kind, message));
+            let hint = Some("write the server's address, e.g. `url: http://127.0.0.1:8000/v1`".to_owned());
+            return Err(YamlError { hint, ..wrong(&entry.kind, message) });
         }
         (ProviderType::Managed(server), _) => {
             ProviderKind::Managed(Box::new(managed(server, entry, groups)?))
@@ -325,7 +330,8 @@ fn allow_fields(listed: Option<&Spanned<Vec<String>>>) -> Result<Vec<String>, Ya
 fn managed(server: ServerKind, entry: ProviderEntry, groups: &Groups) -> Result<ManagedEngine, YamlError> {
     let Some(model) = entry.model.clone() else {
         let message = format!("provider `{}` of type `{}` needs a `model`", entry.name, entry.kind.value);
-        return Err(wrong(&entry.kind, message));
+        let hint = Some("write a file, a directory or a name at Hugging Face".to_owned());
+        return Err(YamlError { hint, ..wrong(&entry.kind, message) });
     };
     let group = entry.group().to_owned();
     let capacity =
@@ -407,7 +413,8 @@ fn check_limits(entry: &ProviderEntry) -> Result<(), YamlError> {
 fn check_url(url: &Spanned<Url>) -> Result<(), YamlError> {
     let address = &url.value;
     if !matches!(address.scheme(), "http" | "https") {
-        return Err(wrong(url, format!("`{address}` is neither http nor https")));
+        let hint = Some("write it with its scheme, e.g. `http://127.0.0.1:8000/v1`".to_owned());
+        return Err(YamlError { hint, ..wrong(url, format!("`{address}` is neither http nor https")) });
     }
     if !address.username().is_empty() || address.password().is_some() {
         return Err(wrong(url, "credentials do not belong into an address"));
@@ -446,14 +453,24 @@ impl<'de> Visitor<'de> for OneOrManyVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrMany, E> {
-        Ok(OneOrMany(vec![text.parse().map_err(E::custom)?]))
+        central_llm(text).map(|name| OneOrMany(vec![name]))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
         let mut names = Vec::new();
-        while let Some(name) = list.next_element()? {
-            names.push(name);
+        while let Some(name) = list.next_element::<String>()? {
+            names.push(central_llm(&name)?);
         }
         Ok(OneOrMany(names))
     }
+}
+
+fn central_llm<E: serde::de::Error>(text: &str) -> Result<Name, E> {
+    if text.contains('*') {
+        let message = format!(
+            "`{text}` is a pattern, and central Llms are named one by one: `failoverFor: [gpt, claude]`"
+        );
+        return Err(E::custom(message));
+    }
+    text.parse().map_err(E::custom)
 }
