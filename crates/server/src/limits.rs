@@ -15,8 +15,7 @@ pub struct Limits {
     /// Connections of all listeners together; fewer where the descriptor limit does not allow as many.
     #[serde(deserialize_with = "connections")]
     pub connections: u32,
-    /// Connections of one network address (IPv6: of one /64), and of all Unix sockets together; half of `connections`
-    /// where left out.
+    /// Connections of one network address (IPv6: of one /64), and of all Unix sockets together [default: half of `connections`].
     #[serde(deserialize_with = "connections_per_peer")]
     pub connections_per_peer: Option<u32>,
     /// From the beginning of a connection to the end of its first request's head.

@@ -1,13 +1,13 @@
 //! The keys of the configuration files, from the structs that read them: type and meaning of the fields, and what they are by
-//! default. A key without a meaning, or of a type that has no words here, is an error.
+//! default. A key without a meaning or a default, unless it is required, or of a type that has no words here, is an error.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use syn::{Expr, GenericArgument, Lit, PathArguments, Type};
 
 use super::{
-    source::{self, Field, attribute_text, camel},
+    source::{self, Definition, Field, Struct, attribute_text, camel, has_flag},
     table,
 };
 
@@ -15,87 +15,74 @@ use super::{
 struct File {
     title: &'static str,
     about: &'static str,
-    source: &'static str,
     name: &'static str,
-    /// Where the types of its fields are.
-    types: &'static [Known],
+    /// Where that struct is, and the types of its fields, in the order in which they are looked for.
+    sources: &'static [&'static str],
     /// Options with the same meaning, whose documentation a field without its own has.
     options: &'static [(&'static str, &'static str)],
-}
-
-/// A type of fields: its name there, the file, the struct or enum, and what it is.
-struct Known(&'static str, &'static str, &'static str, Is);
-
-#[derive(Clone, Copy)]
-enum Is {
-    /// A struct whose fields are keys.
-    Keys,
-    /// An enum whose variants are words.
-    Words,
 }
 
 const FILES: [File; 3] = [
     File {
         title: "mcpd",
         about: "The file of `mcpd serve --config FILE`; the Debian package's is `/etc/mcpd/mcpd.yaml`. It is read at the start.",
-        source: "bins/mcpd/src/config.rs",
         name: "File",
-        types: &[
-            Known("TlsFile", "bins/mcpd/src/config/tls.rs", "TlsFile", Is::Keys),
-            Known("TelemetryConfig", "crates/telemetry/src/otlp.rs", "TelemetryConfig", Is::Keys),
-            Known("UpstreamAddresses", "bins/mcpd/src/config/upstream.rs", "UpstreamAddresses", Is::Keys),
-            Known("OidcEntries", "bins/mcpd/src/config/oidc.rs", "OidcEntry", Is::Keys),
-            Known("AutoCreate", "bins/mcpd/src/config/oidc/auto_create.rs", "Written", Is::Keys),
-            Known("TokenExchange", "bins/mcpd/src/config/exchange.rs", "TokenExchange", Is::Keys),
-            Known("Issuers", "bins/mcpd/src/config/exchange.rs", "ExchangeIssuer", Is::Keys),
-            Known("Limits", "bins/mcpd/src/config/limits.rs", "Limits", Is::Keys),
-            Known("HttpLimits", "crates/server/src/limits.rs", "Limits", Is::Keys),
-            Known("LoginLimits", "bins/mcpd/src/config/limits/logins.rs", "LoginLimits", Is::Keys),
-            Known("RecordLimits", "bins/mcpd/src/config/limits/records.rs", "RecordLimits", Is::Keys),
-            Known("JournalLimits", "bins/mcpd/src/config/limits/journal.rs", "JournalLimits", Is::Keys),
-            Known("CaptureLimits", "bins/mcpd/src/config/limits/captures.rs", "CaptureLimits", Is::Keys),
-            Known("StreamLimits", "bins/mcpd/src/config/limits.rs", "StreamLimits", Is::Keys),
-            Known("WriteLimits", "bins/mcpd/src/config/limits.rs", "WriteLimits", Is::Keys),
-            Known("Durability", "crates/store/src/durability.rs", "Durability", Is::Words),
+        sources: &[
+            "bins/mcpd/src/config.rs",
+            "bins/mcpd/src/config/tls.rs",
+            "bins/mcpd/src/config/upstream.rs",
+            "bins/mcpd/src/config/oidc.rs",
+            "bins/mcpd/src/config/oidc/auto_create.rs",
+            "bins/mcpd/src/config/exchange.rs",
+            "bins/mcpd/src/config/limits.rs",
+            "bins/mcpd/src/config/limits/logins.rs",
+            "bins/mcpd/src/config/limits/records.rs",
+            "bins/mcpd/src/config/limits/journal.rs",
+            "bins/mcpd/src/config/limits/captures.rs",
+            "crates/store/src/durability.rs",
+            "crates/telemetry/src/log.rs",
+            "crates/telemetry/src/otlp.rs",
         ],
         options: &[("bins/mcpd/src/config.rs", "ServeArgs"), ("bins/mcpd/src/config/tls.rs", "TlsArgs")],
     },
     File {
         title: "mcplocal",
         about: "`~/.config/mcpctl/mcplocal.yaml`, or the file of `--config`. It is read again when it changes; `listen`, `limits` and `telemetry` take effect at the next start.",
-        source: "bins/mcplocal/src/config.rs",
         name: "ConfigFile",
-        types: &[
-            Known("ProviderEntry", "bins/mcplocal/src/config/provider/entry.rs", "ProviderEntry", Is::Keys),
-            Known("Groups", "bins/mcplocal/src/config/provider/entry.rs", "GroupEntry", Is::Keys),
-            Known("PrimaryEntry", "bins/mcplocal/src/config/primary.rs", "PrimaryEntry", Is::Keys),
-            Known("TimeoutsEntry", "bins/mcplocal/src/config/primary.rs", "TimeoutsEntry", Is::Keys),
-            Known("BreakerEntry", "bins/mcplocal/src/config/primary.rs", "BreakerEntry", Is::Keys),
-            Known("FailoverEntry", "bins/mcplocal/src/config/primary.rs", "FailoverEntry", Is::Keys),
-            Known("TelemetryConfig", "crates/telemetry/src/otlp.rs", "TelemetryConfig", Is::Keys),
-            Known("Limits", "bins/mcplocal/src/config/limits.rs", "Limits", Is::Keys),
-            Known("mcpctl_server::Limits", "crates/server/src/limits.rs", "Limits", Is::Keys),
-            Known("JournalLimits", "bins/mcplocal/src/config/limits.rs", "JournalLimits", Is::Keys),
-            Known("FailureClass", "crates/failover/src/class.rs", "FailureClass", Is::Words),
-            Known("MidStream", "crates/api/src/spec/llm/fallback.rs", "MidStream", Is::Words),
-            Known("Capability", "bins/mcplocal/src/capabilities.rs", "Capability", Is::Words),
-            Known("Swap", "bins/mcplocal/src/config/provider.rs", "Swap", Is::Words),
-            Known("Prewarm", "bins/mcplocal/src/config/provider.rs", "Prewarm", Is::Words),
+        sources: &[
+            "bins/mcplocal/src/config.rs",
+            "bins/mcplocal/src/config/limits.rs",
+            "bins/mcplocal/src/config/primary.rs",
+            "bins/mcplocal/src/config/provider.rs",
+            "bins/mcplocal/src/config/provider/entry.rs",
+            "bins/mcplocal/src/capabilities.rs",
+            "crates/api/src/spec/llm/fallback.rs",
+            "crates/failover/src/class.rs",
+            "crates/telemetry/src/otlp.rs",
         ],
         options: &[],
     },
     File {
         title: "mcpctl",
         about: "`~/.config/mcpctl/config.yaml`, mode 0600, which `mcpctl login`, `logout` and `config` write; there is no need to write it by hand.",
-        source: "crates/client/src/config.rs",
         name: "Config",
-        types: &[
-            Known("Context", "crates/client/src/config.rs", "Context", Is::Keys),
-            Known("ServerPins", "crates/client/src/config.rs", "ServerPins", Is::Keys),
-        ],
+        sources: &["crates/client/src/config.rs"],
         options: &[],
     },
 ];
+
+/// Types that have another name where they are defined: the name in a field, the file, and the name there.
+const RENAMED: [(&str, &str, &str); 3] = [
+    ("HttpLimits", "crates/server/src/limits.rs", "Limits"),
+    ("mcpctl_server::Limits", "crates/server/src/limits.rs", "Limits"),
+    ("AutoCreate", "bins/mcpd/src/config/oidc/auto_create.rs", "Written"),
+];
+/// Types whose key is a switch too: what it takes besides the keys below it.
+const SWITCHES: [(&str, &str); 1] = [("AutoCreate", "`true`, `false`, or these keys")];
+
+/// The default of a key that may be left out, and of one that may not.
+const NONE: &str = "none";
+const REQUIRED: &str = "required";
 
 /// What a value looks like, by the type that reads it.
 const FORMS: [(&str, &str); 24] = [
@@ -137,68 +124,158 @@ const OTHER_FORMS: [(&str, &str); 5] = [
 pub(super) fn page(root: &Path) -> Result<String> {
     let mut text = String::new();
     for file in &FILES {
-        let mut rows = Vec::new();
-        rows_of(root, file, file.source, file.name, "", &mut rows)?;
-        let table = table(&["key", "value", "default", "meaning"], rows);
+        let mut reader = Reader { root, file, rows: Vec::new() };
+        let source = *file.sources.first().context("a file without a source")?;
+        reader.rows_of(source, file.name, &Above::default())?;
+        let table = table(&["key", "value", "default", "meaning"], reader.rows);
         text.push_str(&format!("## {}\n\n{}\n\n{table}\n", file.title, file.about));
     }
     Ok(text)
 }
 
-/// A row of each key of a struct, and of those below it.
-fn rows_of(
-    root: &Path,
-    file: &File,
-    source: &str,
-    name: &str,
-    prefix: &str,
-    rows: &mut Vec<Vec<String>>,
-) -> Result<()> {
-    let found = source::structure(root, source, name)?;
-    for field in &found.fields {
-        let key = attribute_text(&field.attributes, "serde", "rename").unwrap_or_else(|| camel(&field.name));
-        let key = format!("{prefix}{key}");
-        let (kind, many) = inner(&field.kind, "");
-        let known = file.types.iter().find(|known| known.0 == kind);
-        if let Some(Known(_, source, name, Is::Keys)) = known {
-            let many = match kind.as_str() {
-                "OidcEntries" | "Issuers" => "[].",
-                "Groups" => ".NAME.",
-                _ if many.is_empty() => ".",
-                _ => "[].",
+/// What is above the keys of a struct.
+#[derive(Default)]
+struct Above {
+    /// What their names begin with.
+    prefix: String,
+    /// The documentation of the key that they are below.
+    about: String,
+    /// What that key is by default, by field.
+    set: HashMap<String, Expr>,
+}
+
+/// The rows of one file.
+struct Reader<'a> {
+    root: &'a Path,
+    file: &'a File,
+    rows: Vec<Vec<String>>,
+}
+
+/// The type of a field, without what only reads it.
+struct Kind {
+    name: String,
+    /// `list: `, `by name: `, or nothing.
+    many: &'static str,
+    is_optional: bool,
+}
+
+/// What the values of a key are.
+enum Values {
+    /// Keys of their own, of a struct of a file; what is between the two in a key: `.`, `[].` or `.NAME.`.
+    Keys(&'static str, String, &'static str),
+    /// This.
+    Form(String),
+}
+
+impl Reader<'_> {
+    /// A row of each key of a struct, and of those below it.
+    fn rows_of(&mut self, source: &'static str, name: &str, above: &Above) -> Result<()> {
+        let found = source::structure(self.root, source, name)?;
+        for field in &found.fields {
+            let key =
+                attribute_text(&field.attributes, "serde", "rename").unwrap_or_else(|| camel(&field.name));
+            let key = format!("{}{key}", above.prefix);
+            let kind = inner(&field.kind);
+            let values = self.values(source, &kind).with_context(|| format!("{source}: `{}`", field.name))?;
+            let set = above.set.get(&field.name).or_else(|| found.defaults.get(&field.name));
+            let switch = SWITCHES.iter().find(|(known, _)| *known == kind.name);
+            let form = match (&values, switch) {
+                (Values::Form(form), _) => Some(form.as_str()),
+                (Values::Keys(..), Some((_, form))) => Some(*form),
+                (Values::Keys(..), None) => None,
             };
-            rows_of(root, file, source, name, &format!("{key}{many}"), rows)?;
-            continue;
+            if let Some(form) = form {
+                let (doc, default) = self.explained(field, name, &found, set, &kind, form)?;
+                // "Of one account" is a meaning only beside what it is about.
+                let doc = match doc.strip_prefix("Of ") {
+                    Some(rest) => format!("{}: of {rest}", above.about.trim_end_matches('.')),
+                    None => doc,
+                };
+                self.row(&key, form, &default, &doc);
+            }
+            if let Values::Keys(source, name, between) = values {
+                let set =
+                    set.map(|set| source::fields_of(resolved(set, &found.constants))).unwrap_or_default();
+                let below = Above { prefix: format!("{key}{between}"), about: field.doc.clone(), set };
+                self.rows_of(source, &name, &below)?;
+            }
         }
-        let form = match known {
-            Some(Known(_, source, name, _)) => {
-                let words = source::words(root, source, name)?;
-                words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
-            }
-            None => {
-                let forms = FORMS.iter().chain(&OTHER_FORMS);
-                let form =
-                    forms.clone().find(|(known, _)| *known == kind).map(|(_, form)| (*form).to_owned());
-                form.with_context(|| format!("{source}: `{}` is a `{kind}`, which has no words in xtask/src/reference/configuration.rs", field.name))?
-            }
-        };
-        let doc = meaning(root, file, field, name)?;
-        let (doc, default) = split_default(&doc);
-        let default = match (default, found.defaults.get(&field.name)) {
-            (Some(default), _) => default,
-            (None, Some(set)) => literal(set).unwrap_or_default(),
-            (None, None) => String::new(),
-        };
-        let default = match default.as_str() {
-            "" => default,
+        Ok(())
+    }
+
+    /// The row of a key.
+    fn row(&mut self, key: &str, form: &str, default: &str, doc: &str) {
+        let default = match default {
             // Words are no value.
-            words if words.contains(' ') && !words.starts_with('{') => default,
+            words
+                if words == NONE || words == REQUIRED || (words.contains(' ') && !words.starts_with('{')) =>
+            {
+                words.to_owned()
+            }
             value => format!("`{value}`"),
         };
         let doc = format!("{}.", doc.trim_end_matches('.'));
-        rows.push(vec![format!("`{key}`"), format!("{many}{form}"), default, doc]);
+        self.rows.push(vec![format!("`{key}`"), form.to_owned(), default, doc]);
     }
-    Ok(())
+
+    /// What a key means, and what it is by default.
+    fn explained(
+        &self,
+        field: &Field,
+        of: &str,
+        found: &Struct,
+        set: Option<&Expr>,
+        kind: &Kind,
+        form: &str,
+    ) -> Result<(String, String)> {
+        let doc = meaning(self.root, self.file, field, of)?;
+        let (doc, written) = split_default(&doc);
+        let is_left_out = found.is_default || has_flag(&field.attributes, "serde", "default");
+        let default = match (written, set) {
+            (Some(default), _) => Some(default),
+            (None, Some(set)) => literal(set, &found.constants),
+            (None, None) if kind.is_optional => Some(NONE.to_owned()),
+            (None, None) if !is_left_out => Some(REQUIRED.to_owned()),
+            (None, None) if kind.name == "bool" => Some("false".to_owned()),
+            (None, None) if form.starts_with("list") || form.starts_with("by name") => Some(NONE.to_owned()),
+            (None, None) => None,
+        };
+        let default = default.with_context(|| {
+            format!("the default of `{}` of `{of}` is not plain to see: write `[default: …]` into its documentation", field.name)
+        })?;
+        Ok((doc, default))
+    }
+
+    fn values(&self, source: &'static str, kind: &Kind) -> Result<Values> {
+        let many = kind.many;
+        let between = if many.starts_with("by name") {
+            ".NAME."
+        } else if many.is_empty() {
+            "."
+        } else {
+            "[]."
+        };
+        if let Some((_, source, name)) = RENAMED.iter().find(|(used, ..)| *used == kind.name) {
+            return Ok(Values::Keys(source, (*name).to_owned(), between));
+        }
+        if let Some((_, form)) = FORMS.iter().chain(&OTHER_FORMS).find(|(known, _)| *known == kind.name) {
+            return Ok(Values::Form(format!("{many}{form}")));
+        }
+        // The file of the field first: names are unique in one.
+        for file in std::iter::once(&source).chain(self.file.sources) {
+            match source::definition(&source::items(self.root, file)?, &kind.name) {
+                Some(Definition::Keys) => return Ok(Values::Keys(file, kind.name.clone(), between)),
+                Some(Definition::Words) => {
+                    let words = source::words(self.root, file, &kind.name)?;
+                    let words = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+                    return Ok(Values::Form(format!("{many}{words}")));
+                }
+                Some(Definition::As(other)) => return self.values(file, &inner(&other)),
+                None => {}
+            }
+        }
+        bail!("its type `{}` has no words in xtask/src/reference/configuration.rs", kind.name)
+    }
 }
 
 /// What a field means: its documentation, or that of the option with its name.
@@ -214,7 +291,7 @@ fn meaning(root: &Path, file: &File, field: &Field, of: &str) -> Result<String> 
             return Ok(option.doc.clone());
         }
     }
-    bail!("{}: the key `{}` of `{of}` has no documentation", file.source, field.name)
+    bail!("the key `{}` of `{of}` in {} has no documentation", field.name, file.title)
 }
 
 /// A meaning without what it has in brackets for the terminal, and the default that is there.
@@ -224,7 +301,8 @@ pub(super) fn split_default(doc: &str) -> (String, Option<String>) {
     while let Some((before, rest)) = text.split_once(" [") {
         let Some((inside, after)) = rest.split_once(']') else { break };
         if let Some(value) = inside.strip_prefix("default: ") {
-            default = Some(value.trim_matches('`').to_owned());
+            let bare = value.strip_prefix('`').and_then(|value| value.strip_suffix('`'));
+            default = Some(bare.filter(|bare| !bare.contains('`')).unwrap_or(value).to_owned());
         } else if !inside.starts_with("env: ") {
             break;
         }
@@ -234,9 +312,10 @@ pub(super) fn split_default(doc: &str) -> (String, Option<String>) {
 }
 
 /// The name of a type without what only reads it, and whether it is a list or a map.
-fn inner(kind: &Type, many: &'static str) -> (String, &'static str) {
-    let Type::Path(path) = kind else { return (String::new(), many) };
-    let Some(last) = path.path.segments.last() else { return (String::new(), many) };
+fn inner(kind: &Type) -> Kind {
+    let unknown = || Kind { name: String::new(), many: "", is_optional: false };
+    let Type::Path(path) = kind else { return unknown() };
+    let Some(last) = path.path.segments.last() else { return unknown() };
     let arguments: Vec<&Type> = match &last.arguments {
         PathArguments::AngleBracketed(found) => found
             .args
@@ -249,36 +328,55 @@ fn inner(kind: &Type, many: &'static str) -> (String, &'static str) {
         _ => Vec::new(),
     };
     match (last.ident.to_string().as_str(), arguments.as_slice()) {
-        ("Option" | "Spanned" | "Box", [of]) => inner(of, many),
-        ("Vec", [of]) => inner(of, if many == "by name: " { "by name, a list: " } else { "list: " }),
-        ("BTreeMap" | "HashMap", [_, of]) => inner(of, "by name: "),
+        ("Option", [of]) => Kind { is_optional: true, ..inner(of) },
+        ("Spanned" | "Box", [of]) => inner(of),
+        ("Vec", [of]) => Kind { many: "list: ", ..inner(of) },
+        ("BTreeMap" | "HashMap", [_, of]) => {
+            let of = inner(of);
+            Kind { many: if of.many.is_empty() { "by name: " } else { "by name, a list: " }, ..of }
+        }
         _ => {
             let segments = path.path.segments.iter().map(|segment| segment.ident.to_string());
             let name = segments.collect::<Vec<_>>().join("::");
-            (name.strip_prefix("provider::").unwrap_or(&name).to_owned(), many)
+            Kind { name: name.strip_prefix("provider::").unwrap_or(&name).to_owned(), ..unknown() }
         }
     }
 }
 
-/// What an expression of `impl Default` is in the file, where that is plain to see.
-fn literal(expression: &Expr) -> Option<String> {
+/// An expression, or that of the constant that it names.
+fn resolved<'a>(expression: &'a Expr, constants: &'a HashMap<String, Expr>) -> &'a Expr {
     match expression {
+        Expr::Path(path) => constants.get(&path_text(&path.path)).unwrap_or(expression),
+        _ => expression,
+    }
+}
+
+fn path_text(path: &syn::Path) -> String {
+    path.segments.iter().map(|segment| segment.ident.to_string()).collect::<Vec<_>>().join("::")
+}
+
+/// What an expression of `impl Default` is in the file, where that is plain to see.
+fn literal(expression: &Expr, constants: &HashMap<String, Expr>) -> Option<String> {
+    match resolved(expression, constants) {
         Expr::Lit(literal) => match &literal.lit {
             Lit::Int(number) => Some(number.base10_digits().to_owned()),
             Lit::Bool(flag) => Some(flag.value.to_string()),
             _ => None,
         },
+        Expr::Path(path) if path.path.is_ident("None") => Some(NONE.to_owned()),
+        Expr::MethodCall(call) if call.method == "unwrap" => literal(&call.receiver, constants),
         Expr::Call(call) => {
             let Expr::Path(function) = &*call.func else { return None };
-            let segments = function.path.segments.iter().map(|segment| segment.ident.to_string());
-            let function = segments.collect::<Vec<_>>().join("::");
-            let arguments: Vec<String> = call.args.iter().map(literal).collect::<Option<_>>()?;
-            match (function.as_str(), arguments.as_slice()) {
+            let arguments: Vec<String> =
+                call.args.iter().map(|argument| literal(argument, constants)).collect::<Option<_>>()?;
+            match (path_text(&function.path).as_str(), arguments.as_slice()) {
                 ("HumanDuration::from_secs", [seconds]) => Some(format!("{seconds}s")),
                 ("ByteSize::kib", [number]) => Some(format!("{number}KiB")),
                 ("ByteSize::mib", [number]) => Some(format!("{number}MiB")),
                 ("ByteSize::gib", [number]) => Some(format!("{number}GiB")),
                 ("Rate::new", [burst, every]) => Some(format!("{{burst: {burst}, every: {every}s}}")),
+                ("NonZeroU32::new", [number]) => Some(number.clone()),
+                ("Vec::new", []) => Some(NONE.to_owned()),
                 _ => None,
             }
         }
@@ -294,7 +392,12 @@ mod tests {
     fn defaults_are_read_from_documentation_and_code() {
         let (doc, default) = split_default("Address to listen on [default: 127.0.0.1:3100] [env: X]");
         assert_eq!((doc.as_str(), default.as_deref()), ("Address to listen on", Some("127.0.0.1:3100")));
-        let set = |text: &str| literal(&syn::parse_str(text).unwrap());
+        let constants =
+            HashMap::from([("MOST".to_owned(), syn::parse_str("NonZeroU32::new(16).unwrap()").unwrap())]);
+        let set = |text: &str| literal(&syn::parse_str(text).unwrap(), &constants);
+        assert_eq!(set("MOST").unwrap(), "16");
+        let (doc, default) = split_default("Connections [default: half of `connections`]");
+        assert_eq!((doc.as_str(), default.as_deref()), ("Connections", Some("half of `connections`")));
         assert_eq!(set("Rate::new(5, 10)").unwrap(), "{burst: 5, every: 10s}");
         assert_eq!(set("ByteSize::mib(256)").unwrap(), "256MiB");
         assert_eq!(set("somewhere()"), None);
@@ -302,9 +405,13 @@ mod tests {
 
     #[test]
     fn types_are_named_without_what_reads_them() {
-        let named = |text: &str| inner(&syn::parse_str(text).unwrap(), "");
-        assert_eq!(named("Option<Spanned<Vec<Name>>>"), ("Name".to_owned(), "list: "));
-        assert_eq!(named("BTreeMap<String, String>"), ("String".to_owned(), "by name: "));
-        assert_eq!(named("mcpctl_server::Limits"), ("mcpctl_server::Limits".to_owned(), ""));
+        let named = |text: &str| {
+            let kind = inner(&syn::parse_str(text).unwrap());
+            (kind.name, kind.many, kind.is_optional)
+        };
+        assert_eq!(named("Option<Spanned<Vec<Name>>>"), ("Name".to_owned(), "list: ", true));
+        assert_eq!(named("BTreeMap<String, String>"), ("String".to_owned(), "by name: ", false));
+        assert_eq!(named("BTreeMap<String, Vec<String>>"), ("String".to_owned(), "by name, a list: ", false));
+        assert_eq!(named("mcpctl_server::Limits"), ("mcpctl_server::Limits".to_owned(), "", false));
     }
 }

@@ -10,6 +10,10 @@ pub(super) struct Struct {
     pub(super) fields: Vec<Field>,
     /// What `impl Default` sets, by field.
     pub(super) defaults: HashMap<String, Expr>,
+    /// Whether serde takes the default of a field that is left out.
+    pub(super) is_default: bool,
+    /// The constants of its file, those of a type with its name: `StreamLimits::FEEDS`.
+    pub(super) constants: HashMap<String, Expr>,
 }
 
 pub(super) struct Field {
@@ -40,7 +44,68 @@ pub(super) fn structure(root: &Path, file: &str, name: &str) -> Result<Struct> {
         let doc = doc(&field.attrs);
         Some(Field { name, kind: field.ty.clone(), doc, attributes: field.attrs.clone() })
     });
-    Ok(Struct { fields: fields.collect(), defaults: defaults(&items, name) })
+    Ok(Struct {
+        fields: fields.collect(),
+        defaults: defaults(&items, name),
+        is_default: has_flag(&found.attrs, "serde", "default"),
+        constants: constants(&items),
+    })
+}
+
+/// What a type of a file is.
+pub(super) enum Definition {
+    /// A struct whose fields are keys.
+    Keys,
+    /// An enum whose variants are words.
+    Words,
+    /// Another name of a type, or a struct that is read from one.
+    As(Box<Type>),
+}
+
+/// What the type of a name is, where it is in these items and serde reads it by its shape.
+pub(super) fn definition(items: &[Item], name: &str) -> Option<Definition> {
+    items.iter().find_map(|item| match item {
+        Item::Struct(found) if found.ident == name => match attribute_text(&found.attrs, "serde", "try_from")
+        {
+            Some(from) => syn::parse_str(&from).ok().map(|kind| Definition::As(Box::new(kind))),
+            None if matches!(found.fields, Fields::Named(_)) => Some(Definition::Keys),
+            None => None,
+        },
+        Item::Enum(found) if found.ident == name => Some(Definition::Words),
+        Item::Type(found) if found.ident == name => Some(Definition::As(found.ty.clone())),
+        _ => None,
+    })
+}
+
+/// The constants of a file.
+fn constants(items: &[Item]) -> HashMap<String, Expr> {
+    let mut found = HashMap::new();
+    for item in items {
+        match item {
+            Item::Const(one) => drop(found.insert(one.ident.to_string(), (*one.expr).clone())),
+            Item::Impl(block) => {
+                let Type::Path(me) = &*block.self_ty else { continue };
+                let Some(me) = me.path.get_ident() else { continue };
+                for one in &block.items {
+                    if let ImplItem::Const(one) = one {
+                        found.insert(format!("{me}::{}", one.ident), one.expr.clone());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The fields of an expression that makes a struct.
+pub(super) fn fields_of(expression: &Expr) -> HashMap<String, Expr> {
+    let Expr::Struct(made) = expression else { return HashMap::new() };
+    let fields = made.fields.iter().filter_map(|field| {
+        let syn::Member::Named(member) = &field.member else { return None };
+        Some((member.to_string(), field.expr.clone()))
+    });
+    fields.collect()
 }
 
 /// The words of an enum of a file as serde reads them, in its order.
@@ -72,16 +137,12 @@ fn defaults(items: &[Item], name: &str) -> HashMap<String, Expr> {
     });
     let ends = bodies.flatten().filter_map(|item| {
         let ImplItem::Fn(function) = item else { return None };
-        let Some(syn::Stmt::Expr(Expr::Struct(made), None)) = function.block.stmts.last() else {
-            return None;
-        };
-        Some(&made.fields)
+        match function.block.stmts.last() {
+            Some(syn::Stmt::Expr(made, None)) => Some(fields_of(made)),
+            _ => None,
+        }
     });
-    let fields = ends.flatten().filter_map(|field| {
-        let syn::Member::Named(member) = &field.member else { return None };
-        Some((member.to_string(), field.expr.clone()))
-    });
-    fields.collect()
+    ends.flatten().collect()
 }
 
 /// The documentation of an item, its lines joined.
@@ -99,6 +160,14 @@ pub(super) fn text_of(expression: &Expr) -> Option<String> {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
         _ => None,
     }
+}
+
+/// Whether `#[attribute(…)]` has a key, with a value or without.
+pub(super) fn has_flag(attributes: &[Attribute], attribute: &str, key: &str) -> bool {
+    let named = attributes.iter().filter(|candidate| candidate.path().is_ident(attribute));
+    let inner =
+        named.filter_map(|found| found.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated).ok());
+    inner.flatten().any(|meta| meta.path().is_ident(key))
 }
 
 /// The text of `key = "text"` in `#[attribute(…)]`.

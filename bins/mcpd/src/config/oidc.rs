@@ -45,7 +45,7 @@ struct OidcEntry {
     username_claim: Text,
     /// The claim with the values that map to groups.
     groups_claim: Option<Text>,
-    /// Who becomes a user at the first sign-in; no person where it is left out.
+    /// Who becomes a user at the first sign-in; with `false` no person does [default: false].
     #[serde(default, deserialize_with = "auto_create::read")]
     auto_create: Option<AutoCreate>,
     /// Whether a device code may be used (RFC 8628) [default: false].

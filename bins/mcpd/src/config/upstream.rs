@@ -10,7 +10,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct UpstreamAddresses {
-    /// Whether loopback addresses are allowed; by default if the database is on this machine too.
+    /// Whether loopback addresses are allowed [default: `true` with SQLite, `false` with a shared database].
     loopback: Option<bool>,
     /// Whether addresses of private networks are allowed: many companies have their model servers there.
     private: bool,
