@@ -41,10 +41,17 @@ pub struct ModelList {
     pub data: Vec<Model>,
 }
 
-/// All models in OpenAI's shape.
-pub fn openai_list(models: &[Model]) -> Value {
+/// All models in OpenAI's shape, for a request with this query.
+///
+/// Codex, which sends its `client_version`, logs errors at each start unless the list has `models` too: descriptions
+/// with its own instructions for each model. An empty list makes it use those that it brings along.
+pub fn openai_list(models: &[Model], query: Option<&str>) -> Value {
     let data: Vec<Value> = models.iter().map(Model::openai).collect();
-    json!({"object": "list", "data": data})
+    let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
+    match pairs.any(|pair| pair.starts_with("client_version=")) {
+        true => json!({"object": "list", "data": data, "models": []}),
+        false => json!({"object": "list", "data": data}),
+    }
 }
 
 /// The query of a page of models.
@@ -121,6 +128,15 @@ pub fn anthropic_page(models: &[Model], query: &PageQuery) -> Result<Value, Page
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codex_alone_gets_an_empty_list_of_descriptions() {
+        let models = models(&["gpt"]);
+        assert_eq!(openai_list(&models, Some("client_version=0.171.0"))["models"], json!([]));
+        for query in [None, Some(""), Some("limit=1"), Some("limit=client_version=1")] {
+            assert_eq!(openai_list(&models, query).get("models"), None, "{query:?}");
+        }
+    }
 
     fn models(ids: &[&str]) -> Vec<Model> {
         let model =

@@ -47,7 +47,7 @@ pub struct Docs;
            ("after_id" = Option<String>, Query, description = "Anthropic's lists: the page after this model"),
            ("before_id" = Option<String>, Query, description = "Anthropic's lists: the page before this model"),
            ("beta" = Option<bool>, Query, description = "sent by Anthropic's clients; it changes nothing"),
-           ("client_version" = Option<String>, Query, description = "sent by Codex; it changes nothing")),
+           ("client_version" = Option<String>, Query, description = "sent by Codex: an empty `models` is added")),
     responses((status = 200, description = "`{object: \"list\", data: [{id, object, created, owned_by}]}`, or \
                 `{data: [{type, id, display_name, created_at}], has_more, first_id, last_id}`"),
               (status = 400, body = mcpctl_api::ApiError),
@@ -57,7 +57,7 @@ pub async fn models(caller: Caller, address: Uri) -> Result<Json<Value>, HttpErr
     let permits = caller.snapshot.permitted::<Run>(&caller.principal, Kind::Llm);
     let models: Vec<Model> = permits.iter().map(as_model).collect();
     Ok(Json(match caller_dialect() {
-        Dialect::Openai => models::openai_list(&models),
+        Dialect::Openai => models::openai_list(&models, address.query()),
         Dialect::Anthropic => models::anthropic_page(&models, &query::read::<PageQuery>(&address)?)?,
     }))
 }

@@ -37,8 +37,8 @@ impl Codex {
         fs::create_dir(home.path().join("work")).unwrap();
         let config = format!(
             "model = \"{MODEL}\"\nmodel_provider = \"mcpctl\"\n[model_providers.mcpctl]\nname = \"mcpctl\"\n\
-             base_url = \"{}/v1\"\nenv_key = \"MCPCTL_TOKEN\"\nwire_api = \"responses\"\nrequest_max_retries = 0\n\
-             stream_max_retries = 0\n",
+             base_url = \"{}/v1\"\nwire_api = \"responses\"\nrequest_max_retries = 0\nstream_max_retries = 0\n\
+             [model_providers.mcpctl.auth]\ncommand = \"printenv\"\nargs = [\"MCPCTL_TOKEN\"]\n",
             stage.url()
         );
         fs::write(home.path().join("config.toml"), config).unwrap();
@@ -74,6 +74,9 @@ impl Codex {
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         if !output.status.success() || out.trim() != "All of it is done." {
             return Outcome::Fail(format!("{out}\n{err}"));
+        }
+        if err.contains("failed to refresh available models") {
+            return Outcome::Fail(format!("it cannot read the list of models: {err}"));
         }
         if fs::read_to_string(self.work().join("hello.txt")).ok().as_deref() != Some("hello world\n") {
             return Outcome::Fail(format!("the patch is not applied: {err}"));

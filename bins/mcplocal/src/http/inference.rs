@@ -120,7 +120,7 @@ pub async fn models(
         list.extend(runtime.registry.providers().map(|(name, _)| own_model(&app, name)));
     }
     Ok(Json(match caller_dialect() {
-        Dialect::Openai => models::openai_list(&list),
+        Dialect::Openai => models::openai_list(&list, address.query()),
         Dialect::Anthropic => models::anthropic_page(&list, &query::<PageQuery>(&address)?)?,
     }))
 }

@@ -53,7 +53,7 @@ pub fn query<T: DeserializeOwned>(address: &Uri) -> Result<T, LocalHttpError> {
 /// The query parameters of a route.
 fn parameters(route: &str) -> &'static [&'static str] {
     match route {
-        // `beta` is sent by Anthropic's clients and `client_version` by Codex; both change nothing.
+        // `beta`, sent by Anthropic's clients, changes nothing; `client_version`, sent by Codex, adds `models`.
         "/v1/models" => &["limit", "after_id", "before_id", "beta", "client_version"],
         "/v1/models/{*model}" | "/v1/messages" | "/v1/messages/count_tokens" => &["beta"],
         "/api/v1/engines/{name}/logs" => &["previous", "follow"],
