@@ -342,7 +342,7 @@ impl Snapshot {
     }
 
     /// Every rule of a subject by all its memberships, whether or not it exists and is active.
-    fn rights_of(&self, subject: &Subject) -> Vec<&CompiledRule> {
+    pub(crate) fn rights_of(&self, subject: &Subject) -> Vec<&CompiledRule> {
         self.rights_by(subject, Memberships::Claimed)
     }
 
@@ -389,7 +389,7 @@ impl Snapshot {
                 .is_some()
     }
 
-    fn check_gain(
+    pub(crate) fn check_gain(
         &self,
         actor: &Principal,
         subject: &Subject,

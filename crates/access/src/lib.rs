@@ -35,6 +35,7 @@
 //! ```
 
 pub mod builtin;
+mod credentials;
 mod decide;
 mod escalation;
 mod explain;

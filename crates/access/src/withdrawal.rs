@@ -36,7 +36,9 @@ impl Snapshot {
         let mut affected = self.affected(after).into_iter().filter(exists);
         let examined: Vec<Subject> = affected.by_ref().take(max_accounts).collect();
         let withdrawn = examined.into_iter().filter_map(|account| {
-            let left = after.rules_for(&account);
+            // An account that the change disables loses all that it holds.
+            let is_disabled = self.is_active(&account) && !after.is_active(&account);
+            let left = if is_disabled { Vec::new() } else { after.rules_for(&account) };
             let mut rules = self.rules_for(&account);
             rules.retain(|rule| !left.contains(rule));
             (!rules.is_empty()).then_some(Withdrawn { account, rules })

@@ -5,10 +5,12 @@
 //! the navigation.
 
 mod access;
+mod account;
 pub(super) mod admission;
 mod agents;
 mod assets;
 mod audit;
+mod confirmation;
 mod cookies;
 mod failovers;
 mod fields;
@@ -28,6 +30,7 @@ mod return_path;
 mod revoke;
 mod secrets;
 mod sign_in;
+mod text;
 mod tokens;
 mod usage;
 mod visit;
@@ -63,12 +66,13 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/console/tokens", get(tokens::page).post(tokens::create)),
         ("/console/tokens/{name}", get(tokens::one)),
         ("/console/tokens/{name}/rotate", post(tokens::rotate)),
-        ("/console/tokens/{name}/revoke", post(tokens::revoke)),
+        ("/console/tokens/{name}/revoke", get(tokens::revoke_page).post(tokens::revoke)),
         ("/console/access", get(access::page)),
         ("/console/access/why", get(why::page)),
         ("/console/access/revoke", get(revoke::page).post(revoke::revoke)),
         ("/console/people", get(people::page)),
         ("/console/people/{kind}/{name}", get(person::page)),
+        ("/console/people/{kind}/{name}/{step}", get(account::page).post(account::change)),
         ("/console/usage", get(usage::page)),
         ("/console/failovers", get(failovers::page)),
         ("/console/audit", get(audit::page)),

@@ -9,7 +9,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 71] = [
+pub(super) const ROUTES: [&str; 72] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
@@ -76,6 +76,7 @@ pub(super) const ROUTES: [&str; 71] = [
     "/console/access/revoke",
     "/console/people",
     "/console/people/{kind}/{name}",
+    "/console/people/{kind}/{name}/{step}",
     "/console/usage",
     "/console/failovers",
     "/console/audit",

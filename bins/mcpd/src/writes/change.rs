@@ -4,12 +4,10 @@
 use std::sync::Arc;
 
 use mcpctl_access::{
-    Denied, Narrowing, Stored, builtin,
+    Denied, Stored, builtin,
     verb::{Delete, Edit},
 };
-use mcpctl_api::{
-    Document, Id, Kind, Name, Resource, Revision, Spec, Verb, question::ApplyOutcome, spec::Subject,
-};
+use mcpctl_api::{Document, Id, Kind, Name, Resource, Revision, Spec, Verb, question::ApplyOutcome};
 
 use super::{Planner, Refusal, Write, invalid, invalid_hint, shown};
 
@@ -116,16 +114,9 @@ impl Planner<'_> {
             check_revision(&existing, expected)?;
         }
         refuse_builtin(kind, existing.name())?;
-        if let Spec::Token(token) = &existing.resource.spec
-            && token.expires_at > self.now
-        {
-            // By id, because the owner may have been renamed.
-            let owner = self.before.by_id(&token.subject_id).map(|owner| owner.name().clone());
-            let subject =
-                Subject { name: owner.unwrap_or_else(|| token.subject.name.clone()), ..token.subject };
-            let narrowing = token.rules.as_deref().map(Narrowing::new);
+        if let Spec::Token(token) = &existing.resource.spec {
             self.before
-                .check_withdrawal(self.actor, &subject, narrowing.as_ref())
+                .check_revocation(self.actor, token, self.now)
                 .map_err(|escalation| shown(self.before, self.actor, escalation))?;
         }
         self.batch.remove(&existing);

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use mcpctl_access::{Confidential, Denied, Narrowing, Stored};
+use mcpctl_access::{Confidential, Denied, Stored};
 use mcpctl_api::{
-    HumanDuration, Id, Kind, Name, Resource, Spec, Verb,
-    question::ApplyOutcome,
-    spec::{Subject, TokenSpec},
+    HumanDuration, Id, Kind, Name, Resource, Spec, Verb, question::ApplyOutcome, spec::TokenSpec,
 };
 use mcpctl_secret::token::TokenHash;
 
@@ -65,13 +63,8 @@ impl Planner<'_> {
         };
         let existing = existing.ok_or_else(missing)?;
         let Spec::Token(old) = &existing.resource.spec else { return Err(missing().into()) };
-        // By id, because the account may have been renamed.
-        let owner = self.before.by_id(&old.subject_id).map_or(&old.subject.name, |owner| owner.name());
-        let subject = Subject { name: owner.clone(), ..old.subject.clone() };
-        let narrowing = old.rules.as_deref().map(Narrowing::new);
         self.before
-            .check_credential(self.actor, &subject, narrowing.as_ref())
-            .and_then(|()| self.before.check_withdrawal(self.actor, &subject, narrowing.as_ref()))
+            .check_rotation(self.actor, old)
             .map_err(|escalation| shown(self.before, self.actor, escalation))?;
         if old.session {
             return Err(invalid_hint(
@@ -90,7 +83,7 @@ impl Planner<'_> {
         )?;
         self.end_what_came_of(existing.id(), &old.subject_id);
         let spec = TokenSpec {
-            issued_by: self.before.makers(self.actor, &subject),
+            issued_by: self.before.makers(self.actor, &self.before.owner_of(old)),
             expires_at: expiry(self.now, validity),
             prefix: Some(prefix),
             ..old.clone()

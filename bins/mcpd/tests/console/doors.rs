@@ -142,7 +142,7 @@ async fn errors_are_pages_with_the_next_step() {
         .is(StatusCode::NOT_FOUND)
         .has("<h1>Not found</h1>")
         .has("<span>admin</span>")
-        .has("begins at `/console/`")
+        .has("begins at <code>/console/</code>")
         .lacks("openapi");
     for section in ["llms", "tokens", "secrets", "assets", "people/user", "sign-in/with"] {
         let page = browser.get(&format!("/console/{section}/%ff")).await;

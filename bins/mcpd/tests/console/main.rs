@@ -1,6 +1,7 @@
 //! The console, on whole daemons: one file a page, and the doors that every page is behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod accounts;
 mod browser;
 mod doors;
 mod llm;

@@ -26,7 +26,7 @@ async fn people_see_what_is_about_themselves_and_nothing_of_others() {
     why.is(StatusCode::OK).has("alice-llm-user").lacks("Revoke…");
     browser.get("/console/people").await.is(StatusCode::OK).has("none that you may view").lacks("bob");
     let own = browser.get("/console/people/users/alice").await;
-    own.is(StatusCode::OK).has("alice-llm-user").has("alice-token").lacks("Revoke…");
+    own.is(StatusCode::OK).has("alice-llm-user").has("alice-token").lacks("/console/access/revoke");
     for page in ["usage", "failovers", "audit"] {
         browser.get(&format!("/console/{page}")).await.is(StatusCode::OK);
         browser.get(&format!("/console/{page}?subject=bob")).await.is(StatusCode::FORBIDDEN);
@@ -54,7 +54,7 @@ async fn revoke_changes_what_was_shown_or_nothing() {
     let (admin, browser) = (mcpd.admin(), Browser::signed_in(&mcpd, &mcpd.admin()).await);
     let binding = async || mcpd.get("/api/v1/rolebindings/bob-llm-user", &admin).await;
     let page = browser.get(OF_BOB).await;
-    page.is(StatusCode::OK).has("RoleBinding `bob-llm-user` is deleted");
+    page.is(StatusCode::OK).has("RoleBinding <code>bob-llm-user</code> is deleted");
     assert_eq!(binding().await.status(), StatusCode::OK, "looking at it changes nothing");
     let expected = page.hidden("expected");
     let fields = [
@@ -72,7 +72,7 @@ async fn revoke_changes_what_was_shown_or_nothing() {
     .await;
     browser.post(OF_BOB, REVOKE, &fields).await.is(StatusCode::PRECONDITION_FAILED).has("is at revision");
     let shown = browser.get(OF_BOB).await;
-    shown.has("RoleBinding `bob-llm-user` is changed").has("May no longer run");
+    shown.has("RoleBinding <code>bob-llm-user</code> is changed").has("May no longer run");
     let expected = shown.hidden("expected");
     let fields = [
         ("binding", "bob-llm-user"),

@@ -115,8 +115,8 @@ async fn what_is_no_token_of_a_person_begins_no_session() {
     let job: Value = mcpd.post("/api/v1/tokens", &admin, &body).await.json().await.unwrap();
     let browser = Browser::at(&mcpd);
     for (token, status, message) in [
-        ("", 401, "this is no token of mcpd"),
-        ("mcpd_x", 401, "this is no token of mcpd"),
+        ("", 401, "this is not a token of mcpd"),
+        ("mcpd_x", 401, "this is not a token of mcpd"),
         (job["token"].as_str().unwrap(), 403, "belongs to a service account"),
     ] {
         let page = browser.post(SIGN_IN, SIGN_IN, &[("token", token)]).await;
@@ -138,7 +138,7 @@ async fn session_begins_no_other_session() {
     let login = json!({"user": "alice", "password": "correct horse battery"});
     let session: Value = mcpd.post("/api/v1/auth/login", "", &login).await.json().await.unwrap();
     for (token, status, message) in [
-        (held.as_str(), 401, "this is no token of mcpd"),
+        (held.as_str(), 401, "this is not a token of mcpd"),
         (session["token"].as_str().unwrap(), 403, "is the token of a session, which begins no other"),
     ] {
         let browser = Browser::at(&mcpd);

@@ -46,8 +46,10 @@ async fn token_is_made_rotated_and_revoked_and_shown_once() {
     // What ends with it is on the page before it is asked for.
     let session = Browser::signed_in(&mcpd, &second).await;
     session.get("/console/llms").await.is(StatusCode::OK);
-    browser.get(one).await.has("ends too");
-    let page = browser.post(one, "/console/tokens/alice-laptop/revoke", &[]).await;
+    let revoke = "/console/tokens/alice-laptop/revoke";
+    browser.get(one).await.has(&format!("href=\"{revoke}\""));
+    browser.get(revoke).await.is(StatusCode::OK).has("ends too");
+    let page = browser.post(revoke, revoke, &[]).await;
     assert!(page.header("location").starts_with("/console/tokens?revoked=alice-laptop&done="), "{page:?}");
     browser.get(page.header("location")).await.is(StatusCode::OK).has("alice-laptop is revoked");
     assert_eq!(whoami(&mcpd, &second).await.0, StatusCode::UNAUTHORIZED);

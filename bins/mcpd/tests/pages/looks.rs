@@ -7,7 +7,7 @@ use mcpctl_browser::Browser;
 use crate::world::World;
 
 /// Every page: its route, the name of its screenshots, an address, and a text that it shows.
-const PAGES: [(&str, &str, &str, &str); 17] = [
+const PAGES: [(&str, &str, &str, &str); 19] = [
     ("/console/sign-in", "sign-in", "/console/sign-in", "Sign in to mcpd"),
     ("/console/llms", "llms", "/console/llms", "claude"),
     ("/console/llms/{name}", "llm", "/console/llms/gpt", "Where requests go"),
@@ -16,11 +16,18 @@ const PAGES: [(&str, &str, &str, &str); 17] = [
     ("/console/secrets/{name}", "secret", "/console/secrets/openai", "Write a value"),
     ("/console/tokens", "tokens", "/console/tokens", "Make the token"),
     ("/console/tokens/{name}", "token", "/console/tokens/admin-laptop", "New secret"),
+    ("/console/tokens/{name}/revoke", "token-revoke", "/console/tokens/admin-laptop/revoke", "What runs now"),
     ("/console/access", "access", "/console/access", "embeddings-of-a-long-name"),
     ("/console/access/why", "why", "/console/access/why?subject=alice&llm=gpt", "devs-use-gpt"),
     ("/console/access/revoke", "revoke", "/console/access/revoke?binding=devs-use-gpt", "What runs now"),
     ("/console/people", "people", "/console/people", "Bob <b>of</b> the \"tests\""),
     ("/console/people/{kind}/{name}", "person", "/console/people/users/alice", "alice-llm-user"),
+    (
+        "/console/people/{kind}/{name}/{step}",
+        "disable",
+        "/console/people/users/alice/disable",
+        "Who loses what",
+    ),
     ("/console/usage", "usage", "/console/usage", "Cost, US dollars"),
     ("/console/failovers", "failovers", "/console/failovers", "local provider `desk`"),
     ("/console/agents", "agents", "/console/agents", "User alice"),
@@ -29,7 +36,7 @@ const PAGES: [(&str, &str, &str, &str); 17] = [
 /// A page whose address the test learns from the list before it.
 const AGENT: &str = "/console/agents/{agent}";
 /// Routes that are no pages: they lead to others, or are what pages load.
-const NO_PAGES: [&str; 10] = [
+const NO_PAGES: [&str; 9] = [
     "/console",
     "/console/",
     "/console/assets/{file}",
@@ -39,7 +46,6 @@ const NO_PAGES: [&str; 10] = [
     "/console/llms/{name}/test",
     "/console/playground/infer",
     "/console/tokens/{name}/rotate",
-    "/console/tokens/{name}/revoke",
 ];
 
 #[tokio::test]
@@ -73,6 +79,7 @@ async fn further_views_of_pages_are_clean() {
             "/console/access/revoke?binding=alice-llm-user&subject=alice",
             "May no longer run",
         ),
+        ("enable", "/console/people/users/carol/enable", "Who gains what"),
         ("audit-denied", "/console/audit?decision=denied&subject=nobody", "No row matches"),
     ] {
         browser.open(&world.at(address)).await;

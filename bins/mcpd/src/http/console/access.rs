@@ -14,7 +14,9 @@ use super::{
     super::{error::HttpError, query::Query, rights},
     fields::{address, contains, given},
     frame::{Frame, Section},
-    links, note, page,
+    links,
+    note::Done,
+    page,
     visit::Visit,
 };
 use crate::{caller::Caller, clock};
@@ -91,7 +93,7 @@ struct AccessPage {
     next_llms: Option<String>,
     start: String,
     is_first: bool,
-    revoked: bool,
+    done: Option<&'static str>,
 }
 
 struct Row {
@@ -147,7 +149,7 @@ pub async fn page(visit: Visit, caller: Caller, query: Query<AccessQuery>) -> Re
     let page = AccessPage {
         frame: Frame::new(&visit, Some(Section::Access), Section::Access.label()),
         start: query.address(None, None),
-        revoked: note::confirms(&visit.form_token, PATH, query.done.as_deref(), clock::now()),
+        done: Done::AccessRevoked.stated(&visit.form_token, PATH, query.done.as_deref(), clock::now()),
         is_first: query.after.is_none() && query.llms_after.is_none(),
         query,
         shows_all,

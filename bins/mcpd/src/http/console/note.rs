@@ -4,10 +4,65 @@
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_secret::token::{self, TokenHash};
 
-use super::visit::FormToken;
+use serde::Deserialize;
+
+use super::{fields::address, visit::FormToken};
 
 /// How long an address confirms.
 const VALID_FOR: SignedDuration = SignedDuration::from_mins(1);
+
+/// What a form has done, as the page that it leads to states it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Done {
+    /// A right is revoked.
+    #[default]
+    AccessRevoked,
+    /// An account is disabled.
+    Disabled,
+    /// An account is enabled.
+    Enabled,
+    /// The sessions of an account have ended.
+    SessionsEnded,
+    /// A token is revoked.
+    TokenRevoked,
+}
+
+impl Done {
+    /// In a sentence.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::AccessRevoked => "The access is revoked. It holds for every request from now on.",
+            Self::Disabled => "The account is disabled: no credential of it is accepted from now on.",
+            Self::Enabled => "The account is enabled: its credentials are accepted again.",
+            Self::SessionsEnded => "The sessions have ended: no later request with them is accepted.",
+            Self::TokenRevoked => "The token is revoked: no later request with it is accepted.",
+        }
+    }
+
+    /// The address of the page that states it, before the proof.
+    pub fn page(self, path: &str) -> String {
+        let what = match self {
+            Self::AccessRevoked => return path.to_owned(),
+            Self::Disabled => "disabled",
+            Self::Enabled => "enabled",
+            Self::SessionsEnded => "sessions-ended",
+            Self::TokenRevoked => "token-revoked",
+        };
+        address(path, &[("what", Some(what.to_owned()))])
+    }
+
+    /// What a page at this path states, where the field `done` of its address proves it.
+    pub fn stated(
+        self,
+        form_token: &FormToken,
+        path: &str,
+        done: Option<&str>,
+        now: Timestamp,
+    ) -> Option<&'static str> {
+        confirms(form_token, &self.page(path), done, now).then(|| self.text())
+    }
+}
 
 /// The address of a page, with the proof. `page` is its path, and its query where it has one.
 pub fn confirming(form_token: &FormToken, page: &str, now: Timestamp) -> String {

@@ -7,7 +7,7 @@ use axum::{
 };
 use mcpctl_api::error::ErrorBody;
 
-use super::{super::error::HttpError, frame::Frame, return_path::ReturnPath, visit::Visit};
+use super::{super::error::HttpError, frame::Frame, return_path::ReturnPath, text, visit::Visit};
 
 /// A page.
 ///

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{extract::State, http::StatusCode, response::Response};
+use mcpctl_access::Stored;
 use mcpctl_api::{
     Kind, Name, Resource, Spec,
     question::HeldRule,
@@ -20,9 +21,12 @@ use super::{
         rights, token_status,
         viewed::viewed,
     },
+    account::Step,
     fields::address,
     frame::{Frame, Section},
-    links, note, page,
+    links,
+    note::Done,
+    page, revoke,
     visit::Visit,
 };
 use crate::{app::App, caller::Caller, clock};
@@ -34,6 +38,7 @@ const SHOWN: usize = 200;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PersonQuery {
+    what: Done,
     done: Option<String>,
 }
 
@@ -42,22 +47,73 @@ pub struct PersonQuery {
 struct PersonPage {
     frame: Frame,
     subject: Subject,
-    revoked: bool,
+    done: Option<&'static str>,
     /// For those who may view it.
     resource: Option<Resource>,
     disabled: bool,
+    /// What the caller may do to the account.
+    steps: Vec<Step>,
     /// For those who may view accounts and their rights, and for itself.
     rights: Option<Rights>,
-    tokens: Vec<TokenStatus>,
+    tokens: Vec<TokenRow>,
     more_tokens: usize,
+    may_end_sessions: bool,
+}
+
+struct TokenRow {
+    status: TokenStatus,
+    may_revoke: bool,
+    is_current: bool,
 }
 
 struct Rights {
     groups: Vec<Name>,
-    rules: Vec<HeldRule>,
-    /// Bindings that name a group, with the role of each.
-    bindings: Vec<(Name, Name)>,
-    may_revoke: bool,
+    rules: Vec<HeldRight>,
+    /// Bindings that name a group.
+    bindings: Vec<GroupBinding>,
+}
+
+struct HeldRight {
+    held: HeldRule,
+    revoke: Option<String>,
+}
+
+struct GroupBinding {
+    binding: Name,
+    role: Name,
+    revoke: Option<String>,
+}
+
+/// A user, service account or group that the caller asks for.
+pub(super) struct Person {
+    /// Its kind and name.
+    pub subject: Subject,
+    /// Whether it is the caller.
+    pub is_own: bool,
+    /// `None` of the caller's own account, where it may not view that.
+    stored: Option<Arc<Stored>>,
+}
+
+impl Person {
+    /// Finds it, for a caller who may view it or is it.
+    pub async fn find(app: &App, caller: &Caller, segment: &str, name: &str) -> Result<Self, HttpError> {
+        let kind = match path::kind(segment) {
+            Ok(Kind::User) => SubjectKind::User,
+            Ok(Kind::ServiceAccount) => SubjectKind::ServiceAccount,
+            Ok(Kind::Group) => SubjectKind::Group,
+            _ => return Err(HttpError::no_route(&format!("/console/people/{segment}/{name}"))),
+        };
+        let own = &caller.principal.subject;
+        let is_named = kind == own.kind && name == own.name.as_str();
+        let stored = match viewed(app, caller, kind.kind(), name).await {
+            Ok(stored) => Some(stored),
+            Err(_) if is_named => None,
+            Err(error) => return Err(error),
+        };
+        let name = stored.as_ref().map_or(&own.name, |stored| stored.name()).clone();
+        let subject = Subject { kind, name };
+        Ok(Self { is_own: subject == *own, subject, stored })
+    }
 }
 
 /// Shows it.
@@ -68,39 +124,41 @@ pub async fn page(
     Path((segment, name)): Path<(String, String)>,
     query: Query<PersonQuery>,
 ) -> Result<Response, HttpError> {
-    let kind = match path::kind(&segment) {
-        Ok(Kind::User) => SubjectKind::User,
-        Ok(Kind::ServiceAccount) => SubjectKind::ServiceAccount,
-        Ok(Kind::Group) => SubjectKind::Group,
-        _ => return Err(HttpError::no_route(&format!("/console/people/{segment}/{name}"))),
-    };
+    let Person { subject, is_own, stored } = Person::find(&app, &caller, &segment, &name).await?;
     let Caller { principal, snapshot, .. } = &caller;
-    let is_own = kind == principal.subject.kind && name == principal.subject.name.as_str();
-    let resource = match viewed(&app, &caller, kind.kind(), &name).await {
-        Ok(stored) => Some(stored.resource.clone()),
-        Err(_) if is_own => None,
-        Err(error) => return Err(error),
-    };
-    let name = resource.as_ref().map_or_else(|| principal.subject.name.clone(), |found| found.name.clone());
-    let subject = Subject { kind, name };
-    let tokens = match kind {
+    let tokens = match subject.kind {
         SubjectKind::Group => Vec::new(),
         _ => token_status::statuses(&app, &caller, Some(&subject)).await?.items,
     };
     let more_tokens = tokens.len().saturating_sub(SHOWN);
+    let now = clock::now();
+    let row = |status: TokenStatus| TokenRow {
+        may_revoke: snapshot
+            .by_id(&status.id)
+            .is_some_and(|stored| snapshot.may_revoke_token(principal, stored, now)),
+        is_current: status.id == principal.token,
+        status,
+    };
+    let tokens: Vec<TokenRow> = tokens.into_iter().take(SHOWN).map(row).collect();
+    let disabled = subject.kind != SubjectKind::Group && !snapshot.is_active(&subject);
+    let mut steps = Vec::new();
+    if subject.kind != SubjectKind::Group
+        && stored.is_some()
+        && snapshot.may_switch_account(principal, &subject)
+    {
+        steps.push(if disabled { Step::Enable } else { Step::Disable });
+    }
+    let PersonQuery { what, done } = query.0;
     let page = PersonPage {
         frame: Frame::new(&visit, Some(Section::People), subject.name.to_string()),
-        disabled: kind != SubjectKind::Group && !snapshot.is_active(&subject),
+        disabled,
+        steps,
         rights: rights_of(&caller, &subject, is_own),
-        tokens: tokens.into_iter().take(SHOWN).collect(),
-        revoked: note::confirms(
-            &visit.form_token,
-            &links::person(&subject),
-            query.0.done.as_deref(),
-            clock::now(),
-        ),
+        may_end_sessions: tokens.iter().any(|row| row.status.session && row.may_revoke && !row.is_current),
+        tokens,
+        done: what.stated(&visit.form_token, &links::person(&subject), done.as_deref(), now),
         more_tokens,
-        resource,
+        resource: stored.map(|stored| stored.resource.clone()),
         subject,
     };
     page::show(StatusCode::OK, &page)
@@ -114,11 +172,15 @@ fn rights_of(caller: &Caller, subject: &Subject, is_own: bool) -> Option<Rights>
     }
     if subject.kind == SubjectKind::Group {
         let bindings = snapshot.naming(subject).filter_map(|stored| match &stored.resource.spec {
-            Spec::RoleBinding(binding) => Some((stored.name().clone(), binding.role.clone())),
+            Spec::RoleBinding(binding) => Some(GroupBinding {
+                revoke: revoke::offered(caller, stored.name(), None, None),
+                binding: stored.name().clone(),
+                role: binding.role.clone(),
+            }),
             _ => None,
         });
         let bindings = bindings.take(SHOWN).collect();
-        return Some(Rights { groups: Vec::new(), rules: Vec::new(), bindings, may_revoke: may_view });
+        return Some(Rights { groups: Vec::new(), rules: Vec::new(), bindings });
     }
     let (mut groups, rules) = match may_view {
         true => (snapshot.groups_for(subject), snapshot.rules_for(subject)),
@@ -126,14 +188,14 @@ fn rights_of(caller: &Caller, subject: &Subject, is_own: bool) -> Option<Rights>
     };
     groups.sort();
     groups.dedup();
-    Some(Rights { groups, rules, bindings: Vec::new(), may_revoke: may_view })
+    let right = |held: HeldRule| HeldRight {
+        revoke: revoke::offered(caller, &held.binding, Some(subject), held.via_group.as_ref()),
+        held,
+    };
+    Some(Rights { groups, rules: rules.into_iter().map(right).collect(), bindings: Vec::new() })
 }
 
 impl PersonPage {
-    fn revoke(&self, held: &HeldRule) -> String {
-        links::revoke(&held.binding, Some(&self.subject), held.via_group.as_ref())
-    }
-
     fn group(name: &Name) -> String {
         links::person(&Subject { kind: SubjectKind::Group, name: name.clone() })
     }

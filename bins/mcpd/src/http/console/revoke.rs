@@ -1,15 +1,10 @@
-//! Revokes a right: shows first what is lost, then does it. What is shown comes from a dry run of the very change; the change is
-//! committed only while the binding or group is as it was shown.
+//! Revokes a right: a binding, or an account's place in it or in a group. It is committed only while the binding or group is as it was
+//! shown.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use askama::Template;
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse as _, Redirect, Response},
-};
-use mcpctl_access::{Reason, Stored};
+use axum::{extract::State, response::Response};
+use mcpctl_access::Stored;
 use mcpctl_api::{Document, Kind, Name, Revision, Spec, Verb, spec::Subject};
 use serde::Deserialize;
 
@@ -20,25 +15,17 @@ use super::{
         rights,
         viewed::viewed,
     },
+    confirmation::{self, Confirmation},
     fields::{address, given},
     form::Form,
-    frame::{Frame, Section},
-    links, note, page,
+    frame::Section,
+    links,
     visit::Visit,
 };
-use crate::{
-    app::App,
-    caller::Caller,
-    clock,
-    commit::{WriteOptions, commit, preview},
-    consequences::Consequences,
-    writes::Intent,
-};
+use crate::{app::App, caller::Caller, writes::Intent};
 
 /// The page.
 const PATH: &str = "/console/access/revoke";
-/// Llms that the page names of each account; it counts the others.
-const SHOWN_LLMS: usize = 20;
 
 /// What is revoked.
 #[derive(Debug, Deserialize)]
@@ -73,16 +60,6 @@ impl Way {
             Self::Binding => "binding",
         }
     }
-}
-
-#[derive(Template)]
-#[template(path = "revoke.html")]
-struct RevokePage {
-    frame: Frame,
-    revocation: Revocation,
-    others: Vec<(String, String)>,
-    consequences: Consequences,
-    back: String,
 }
 
 /// A change that revokes, as of the snapshot of its caller.
@@ -161,9 +138,9 @@ impl Revocation {
         ]
     }
 
-    /// What the form of its page repeats.
-    fn own_fields(&self) -> [(&'static str, Option<String>); 4] {
-        self.fields(self.way)
+    /// The page that it is left to.
+    fn back(&self) -> String {
+        self.account.as_ref().map_or_else(|| "/console/access".to_owned(), links::person)
     }
 
     /// The other ways to revoke, each with its page.
@@ -184,6 +161,22 @@ fn without(list: &mut Vec<Subject>, account: &Subject) -> Option<usize> {
     (list.len() < before).then_some(list.len())
 }
 
+/// The page of a revocation, for a caller who may make one of those that it leads to.
+pub fn offered(
+    caller: &Caller,
+    binding: &Name,
+    account: Option<&Subject>,
+    group: Option<&Name>,
+) -> Option<String> {
+    let Caller { principal, snapshot, .. } = caller;
+    let may = |verb, kind, name: &Name| snapshot.authorize_name(principal, verb, kind, name.as_str()).is_ok();
+    let may_revoke = rights::may_view_rights(caller).is_ok()
+        && (may(Verb::Delete, Kind::RoleBinding, binding)
+            || may(Verb::Edit, Kind::RoleBinding, binding)
+            || group.is_some_and(|group| may(Verb::Edit, Kind::Group, group)));
+    may_revoke.then(|| links::revoke(binding, account, group))
+}
+
 /// Shows what a revocation does.
 pub async fn page(
     State(app): State<Arc<App>>,
@@ -192,23 +185,23 @@ pub async fn page(
     query: Query<RevokeQuery>,
 ) -> Result<Response, HttpError> {
     let revocation = Revocation::find(&app, &caller, &query.0).await?;
-    let intent = revocation.intent(revocation.changed.resource.revision)?;
-    // It reads many rules, so it has a turn as questions about records have.
-    let turn = app.record_questions.take(&caller.principal.id).await?;
-    let plan = preview(&app, &caller, vec![intent]).map_err(|error| error.cause)?;
-    let consequences = Consequences::of(Arc::clone(&app), caller.clone(), plan).await.map_err(|error| {
-        tracing::error!(%error, "the consequences of a revocation could not be computed");
-        HttpError::internal()
-    })?;
-    drop(turn);
-    let page = RevokePage {
-        frame: Frame::new(&visit, Some(Section::Access), revocation.title(revocation.way)),
+    let revision = revocation.changed.resource.revision;
+    let fields = revocation.fields(revocation.way).into_iter();
+    let fields = fields.filter_map(|(name, value)| Some((name, value?)));
+    let confirmation = Confirmation {
+        section: Section::Access,
+        above: (Section::Access.label().to_owned(), Section::Access.path().to_owned()),
+        title: revocation.title(revocation.way),
+        notes: Vec::new(),
+        intents: vec![revocation.intent(revision)?],
+        shows_rights: true,
+        is_loss: true,
+        action: PATH.to_owned(),
+        fields: fields.chain([("expected", revision.to_string())]).collect(),
+        back: revocation.back(),
         others: revocation.others(),
-        consequences,
-        back: revocation.account.as_ref().map_or_else(|| "/console/access".to_owned(), links::person),
-        revocation,
     };
-    page::show(StatusCode::OK, &page)
+    confirmation::show(&app, &visit, &caller, confirmation).await
 }
 
 /// The form that confirms it: what the address of its page has, and what was shown.
@@ -234,32 +227,5 @@ pub async fn revoke(
     let query = RevokeQuery { binding, subject, group, way: Some(way) };
     let revocation = Revocation::find(&app, &caller, &query).await?;
     let intent = revocation.intent(Revision(expected))?;
-    let options = WriteOptions { skip_check: true, ..WriteOptions::default() };
-    Box::pin(commit(&app, caller, vec![intent], options)).await.map_err(|error| error.cause)?;
-    let next = revocation.account.as_ref().map_or_else(|| "/console/access".to_owned(), links::person);
-    Ok(Redirect::to(&note::confirming(&visit.form_token, &next, clock::now())).into_response())
-}
-
-impl RevokePage {
-    /// Names of a list, and how many more there are.
-    fn names<'a>(names: impl Iterator<Item = &'a Name> + Clone) -> String {
-        let shown: Vec<&str> = names.clone().take(SHOWN_LLMS).map(Name::as_str).collect();
-        match names.count().saturating_sub(SHOWN_LLMS) {
-            0 => shown.join(", "),
-            more => format!("{} and {more} more", shown.join(", ")),
-        }
-    }
-
-    fn kept(kept: &[(Name, Reason)]) -> Vec<(String, String)> {
-        let mut by_binding: BTreeMap<String, Vec<&Name>> = BTreeMap::new();
-        for (llm, reason) in kept {
-            let via =
-                reason.via_group.as_ref().map(|group| format!(", by group {group}")).unwrap_or_default();
-            by_binding
-                .entry(format!("{} (role {}{via})", reason.binding, reason.role))
-                .or_default()
-                .push(llm);
-        }
-        by_binding.into_iter().map(|(binding, llms)| (binding, Self::names(llms.into_iter()))).collect()
-    }
+    confirmation::make(&app, &visit, caller, vec![intent], &revocation.back()).await
 }

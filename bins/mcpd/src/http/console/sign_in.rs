@@ -20,6 +20,7 @@ use super::{
     frame::Frame,
     page,
     return_path::ReturnPath,
+    text,
     visit::Visit,
 };
 use crate::{
@@ -130,7 +131,7 @@ async fn begin(
         }
         (None, None, Some(token)) => {
             let hash = token::parse(Prefix::Mcpd, token.expose().trim()).map_err(|_| {
-                HttpError::unauthenticated("this is no token of mcpd")
+                HttpError::unauthenticated("this is not a token of mcpd")
                     .hint("it begins with `mcpd_`; copy it whole, e.g. from the file that the first start of mcpd wrote")
             })?;
             Ok(Box::pin(sessions::begin_with_token(app, hash)).await?)

@@ -1,16 +1,14 @@
-//! The caller's own tokens: what they are, new ones, new secrets, and their end. A secret is shown once, on the page that answers the form.
+//! Tokens: the caller's own as a list with new ones, and any that the caller may view, with new secrets and their end. A secret is shown
+//! once, on the page that answers the form.
 
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse as _, Redirect, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use jiff::Timestamp;
+use mcpctl_access::Stored;
 use mcpctl_api::{
-    HumanDuration, Kind, Name, Verb,
+    HumanDuration, Kind, Name, Spec,
     question::{IssuedToken, RotationRequest, TokenRequest},
     spec::{Rule, Subject},
     token_status::{TokenState, TokenStatus},
@@ -19,19 +17,16 @@ use serde::Deserialize;
 
 use super::{
     super::{error::HttpError, path::Path, query::Query, token_status, tokens},
+    confirmation::{self, Confirmation},
     fields::address,
     form::Form,
     frame::{Frame, Section},
-    note, page,
+    links,
+    note::{self, Done},
+    page,
     visit::Visit,
 };
-use crate::{
-    app::App,
-    caller::Caller,
-    clock,
-    commit::{WriteOptions, commit},
-    writes::Intent,
-};
+use crate::{app::App, caller::Caller, clock, writes::Intent};
 
 /// The query of the page.
 #[derive(Debug, Default, Deserialize)]
@@ -175,9 +170,20 @@ fn rules(llms: &str) -> Result<Option<Vec<Rule>>, HttpError> {
 struct TokenPage {
     frame: Frame,
     row: Row,
-    /// What else ends with it; `None` for a caller who may not end it.
-    ends_too: Option<Vec<String>>,
+    /// The page above it, and its name.
+    above: (String, String),
+    may_rotate: bool,
+    may_revoke: bool,
     issued: Option<IssuedToken>,
+}
+
+/// The list that a token is in: the caller's own, or the page of another account.
+fn above(caller: &Caller, account: &Subject) -> (Section, (String, String)) {
+    let own = Section::Tokens;
+    match *account == caller.principal.subject {
+        true => (own, (own.label().to_owned(), own.path().to_owned())),
+        false => (Section::People, (account.name.to_string(), links::person(account))),
+    }
 }
 
 /// Shows one token, with the forms that renew and end it.
@@ -203,21 +209,19 @@ async fn show_one(
         Some(status) => status,
         None => token_status::one(app, &caller, name).await?.0,
     };
-    let row = Row::new(status, &caller, clock::now());
-    let frame = Frame::new(visit, Some(Section::Tokens), row.status.token.to_string());
+    let (row, now) = (Row::new(status, &caller, clock::now()), clock::now());
     let Caller { principal, snapshot, .. } = &caller;
-    let token = row.status.token.as_str();
-    let may_end = snapshot.may_own_token(principal, Verb::Delete, token)
-        && row.status.subject == principal.subject
-        || snapshot.authorize_name(principal, Verb::Delete, Kind::Token, token).is_ok();
-    let ends_too = if may_end {
-        let options = WriteOptions { dry_run: true, ..WriteOptions::default() };
-        let plan = commit(app, caller, vec![deletion(token)], options).await.map_err(|error| error.cause)?;
-        Some(plan.warnings)
-    } else {
-        None
+    let stored = snapshot.by_id(&row.status.id);
+    let (section, above) = above(&caller, &row.status.subject);
+    let page = TokenPage {
+        frame: Frame::new(visit, Some(section), row.status.token.to_string()),
+        above,
+        may_rotate: stored.is_some_and(|stored| snapshot.may_rotate_token(principal, stored)),
+        may_revoke: stored.is_some_and(|stored| snapshot.may_revoke_token(principal, stored, now)),
+        row,
+        issued,
     };
-    page::show(StatusCode::OK, &TokenPage { frame, row, ends_too, issued })
+    page::show(StatusCode::OK, &page)
 }
 
 fn deletion(token: &str) -> Intent {
@@ -250,6 +254,53 @@ pub async fn rotate(
     show_one(&app, &visit, caller, &token, Some(issued)).await
 }
 
+/// Shows what the revocation of a token does.
+pub async fn revoke_page(
+    State(app): State<Arc<App>>,
+    visit: Visit,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Response, HttpError> {
+    let mut notes = vec![
+        "No later request with it is accepted, and what runs with it ends within a second. This cannot be undone.",
+    ];
+    let token = shown(&caller, &name);
+    if token.is_some_and(|token| *token.id() == caller.principal.token) {
+        notes.push("It is the session that you use now: you will be signed out.");
+    }
+    let owner = token.and_then(|token| owner(&caller, token));
+    let (section, above) = above(&caller, owner.as_ref().unwrap_or(&caller.principal.subject));
+    // A token of another name or none leads to the error that its revocation would cause.
+    let name = token.map_or(name.as_str(), |token| token.name().as_str());
+    let confirmation = Confirmation {
+        section,
+        title: format!("Revoke {name}"),
+        notes,
+        intents: vec![deletion(name)],
+        shows_rights: false,
+        is_loss: true,
+        action: format!("/console/tokens/{name}/revoke"),
+        fields: Vec::new(),
+        back: above.1.clone(),
+        above,
+        others: Vec::new(),
+    };
+    confirmation::show(&app, &visit, &caller, confirmation).await
+}
+
+/// The token of this id or name, for a caller who may view it.
+fn shown<'a>(caller: &'a Caller, name: &str) -> Option<&'a Arc<Stored>> {
+    let stored = caller.snapshot.resolve(Kind::Token, name)?;
+    caller.snapshot.may_view_token(&caller.principal, stored).then_some(stored)
+}
+
+fn owner(caller: &Caller, token: &Stored) -> Option<Subject> {
+    match &token.resource.spec {
+        Spec::Token(token) => Some(caller.snapshot.owner_of(token)),
+        _ => None,
+    }
+}
+
 /// The form of a revocation has no fields but its token.
 #[derive(Deserialize)]
 pub struct RevokeForm {}
@@ -262,14 +313,15 @@ pub async fn revoke(
     Path(name): Path<String>,
     Form(RevokeForm {}): Form<RevokeForm>,
 ) -> Result<Response, HttpError> {
-    commit(&app, caller, vec![deletion(&name)], WriteOptions::default())
-        .await
-        .map_err(|error| error.cause)?;
-    let next = note::confirming(&visit.form_token, &without(&name), clock::now());
-    Ok(Redirect::to(&next).into_response())
+    let owner = shown(&caller, &name).and_then(|token| owner(&caller, token));
+    let next = match owner {
+        Some(owner) if owner != caller.principal.subject => Done::TokenRevoked.page(&links::person(&owner)),
+        _ => without(&name),
+    };
+    confirmation::make(&app, &visit, caller, vec![deletion(&name)], &next).await
 }
 
-/// The page after a token is revoked.
+/// The page after a token of the caller is revoked.
 fn without(name: &str) -> String {
     address("/console/tokens", &[("revoked", Some(name.to_owned()))])
 }

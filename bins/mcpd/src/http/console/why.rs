@@ -15,7 +15,7 @@ use super::{
         viewed::viewed,
     },
     frame::{Frame, Section},
-    links, page,
+    links, page, revoke,
     visit::Visit,
 };
 use crate::{app::App, caller::Caller};
@@ -80,7 +80,7 @@ pub async fn page(
         [Verb::Run, Verb::View].iter().any(|verb| held.rule.allows(*verb, Kind::Llm, llm.as_str()))
     });
     let grant = |held: HeldRule| Grant {
-        revoke: (!is_own).then(|| links::revoke(&held.binding, Some(&account), held.via_group.as_ref())),
+        revoke: revoke::offered(&caller, &held.binding, Some(&account), held.via_group.as_ref()),
         held,
     };
     let grants = rules.into_iter().map(grant).collect();

@@ -1,0 +1,248 @@
+//! Accounts are disabled, enabled and signed out, and tokens of others revoked, from the page of a person.
+
+use mcpctl_testkit::daemons::Mcpd;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+
+const ALICE: &str = "/console/people/users/alice";
+const DISABLE: &str = "/console/people/users/alice/disable";
+const ENABLE: &str = "/console/people/users/alice/enable";
+const END_SESSIONS: &str = "/console/people/users/alice/end-sessions";
+const REVOKE_TOKEN: &str = "/console/tokens/alice-token/revoke";
+
+/// An mcpd with an Llm that `alice` may use, and her token.
+async fn with_alice() -> (Mcpd, String) {
+    let mcpd = Mcpd::start().await;
+    mcpd.llm("gpt", "http://127.0.0.1:9/v1").await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    (mcpd, alice)
+}
+
+async fn status(mcpd: &Mcpd, token: &str) -> StatusCode {
+    mcpd.get("/api/v1/auth/whoami", token).await.status()
+}
+
+/// A token that the holder of another one makes for a user.
+async fn made(mcpd: &Mcpd, bearer: &str, name: &str, user: &str) -> String {
+    secret(mcpd, bearer, json!({"name": name, "subject": {"kind": "User", "name": user}})).await
+}
+
+async fn secret(mcpd: &Mcpd, bearer: &str, request: Value) -> String {
+    let made: Value = mcpd.post("/api/v1/tokens", bearer, &request).await.json().await.unwrap();
+    made["token"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+}
+
+#[tokio::test]
+async fn account_is_disabled_and_enabled_as_it_was_shown() {
+    let (mcpd, alice) = with_alice().await;
+    let admin = Browser::signed_in(&mcpd, &mcpd.admin()).await;
+    let session = Browser::signed_in(&mcpd, &alice).await;
+    admin.get(ALICE).await.has(&format!("href=\"{DISABLE}\"")).lacks(ENABLE);
+    let page = admin.get(DISABLE).await;
+    page.is(StatusCode::OK)
+        .has("<h1>Disable alice</h1>")
+        .has("User <code>alice</code> is disabled")
+        .has("Who loses what")
+        .has("May no longer run")
+        .has("gpt")
+        .has("No request that runs at this replica of mcpd ends")
+        .lacks("your own account");
+    assert_eq!(status(&mcpd, &alice).await, StatusCode::OK, "looking at it changes nothing");
+    let shown = page.hidden("expected");
+
+    // The account has changed since.
+    mcpd.apply(json!([{"kind": "User", "name": "alice", "displayName": "Alice"}])).await;
+    let page = admin.post(DISABLE, DISABLE, &[("expected", &shown)]).await;
+    page.is(StatusCode::PRECONDITION_FAILED).has("is at revision");
+    admin.post(DISABLE, DISABLE, &[]).await.is(StatusCode::PRECONDITION_FAILED);
+    assert_eq!(status(&mcpd, &alice).await, StatusCode::OK);
+
+    let shown = admin.get(DISABLE).await.hidden("expected");
+    let page = admin.post(DISABLE, DISABLE, &[("expected", &shown)]).await;
+    assert!(
+        page.header("location").starts_with("/console/people/users/alice?what=disabled&done="),
+        "{page:?}"
+    );
+    let next = admin.get(page.header("location")).await;
+    next.is(StatusCode::OK).has("The account is disabled").has(ENABLE).lacks(DISABLE);
+    admin.get(&page.header("location").replace("disabled", "enabled")).await.lacks("role=\"status\">The");
+    assert_eq!(status(&mcpd, &alice).await, StatusCode::UNAUTHORIZED);
+    session.get("/console/llms").await.is(StatusCode::SEE_OTHER);
+    admin.get(DISABLE).await.is(StatusCode::BAD_REQUEST).has("is disabled already");
+
+    let page = admin.get(ENABLE).await;
+    page.is(StatusCode::OK).has("Who gains what").has("gpt").has("is enabled").lacks("What runs now");
+    let page = admin.post(ENABLE, ENABLE, &[("expected", &page.hidden("expected"))]).await;
+    admin.get(page.header("location")).await.has("The account is enabled").has(DISABLE);
+    assert_eq!(status(&mcpd, &alice).await, StatusCode::OK);
+    let user: Value = mcpd.get("/api/v1/users/alice", &mcpd.admin()).await.json().await.unwrap();
+    assert_eq!((&user["displayName"], &user["disabled"]), (&json!("Alice"), &Value::Null));
+    for path in ["/console/people/groups/devs/disable", "/console/people/users/alice/delete"] {
+        admin.get(path).await.is(StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn service_account_is_disabled_with_what_it_made_for_others() {
+    let (mcpd, _) = with_alice().await;
+    mcpd.apply(json!([{"kind": "ServiceAccount", "name": "ci"}])).await;
+    let admin = Browser::signed_in(&mcpd, &mcpd.admin()).await;
+    let page = "/console/people/serviceaccounts/ci/disable";
+    let shown = admin.get(page).await;
+    shown
+        .is(StatusCode::OK)
+        .has("ServiceAccount <code>ci</code> is disabled")
+        .has("No account loses a right");
+    let done = admin.post(page, page, &[("expected", &shown.hidden("expected"))]).await;
+    admin.get(done.header("location")).await.has("The account is disabled");
+}
+
+#[tokio::test]
+async fn sessions_and_tokens_of_others_end_from_the_page_of_their_account() {
+    let (mcpd, alice) = with_alice().await;
+    let admin = Browser::signed_in(&mcpd, &mcpd.admin()).await;
+    admin.get(END_SESSIONS).await.is(StatusCode::BAD_REQUEST).has("has no session that you may end");
+    admin.get(ALICE).await.lacks(END_SESSIONS).has(&format!("href=\"{REVOKE_TOKEN}\""));
+    let session = Browser::signed_in(&mcpd, &alice).await;
+    admin.get(ALICE).await.has(END_SESSIONS);
+    admin.get(END_SESSIONS).await.is(StatusCode::OK).has("is deleted").has("it may sign in again");
+    let page = admin.post(END_SESSIONS, END_SESSIONS, &[]).await;
+    admin.get(page.header("location")).await.has("The sessions have ended").lacks(END_SESSIONS);
+    session.get("/console/llms").await.is(StatusCode::SEE_OTHER);
+    assert_eq!(status(&mcpd, &alice).await, StatusCode::OK, "tokens stay");
+
+    let session = Browser::signed_in(&mcpd, &alice).await;
+    // One's own other sessions end, and the one in use stays.
+    let other = Browser::signed_in(&mcpd, &alice).await;
+    let page = session.get(END_SESSIONS).await;
+    page.is(StatusCode::OK).has("<h1>End your other sessions</h1>");
+    session.post(END_SESSIONS, END_SESSIONS, &[]).await.is(StatusCode::SEE_OTHER);
+    session.get("/console/llms").await.is(StatusCode::OK);
+    other.get("/console/llms").await.is(StatusCode::SEE_OTHER);
+
+    let page = admin.get(REVOKE_TOKEN).await;
+    page.is(StatusCode::OK).has("ends too").has("This cannot be undone").lacks("you will be signed out");
+    page.has("<a href=\"/console/people/users/alice\">alice</a>");
+    let page = admin.post(REVOKE_TOKEN, REVOKE_TOKEN, &[]).await;
+    admin.get(page.header("location")).await.has("The token is revoked").lacks(REVOKE_TOKEN);
+    assert_eq!(status(&mcpd, &alice).await, StatusCode::UNAUTHORIZED);
+    session.get("/console/llms").await.is(StatusCode::SEE_OTHER);
+    admin.get(REVOKE_TOKEN).await.is(StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn account_is_changed_by_those_alone_who_may_and_to_others_nothing_is_offered() {
+    let (mcpd, alice) = with_alice().await;
+    Browser::signed_in(&mcpd, &alice).await.get("/console/llms").await.is(StatusCode::OK);
+    let view_all = json!([{"kinds": ["*"], "verbs": ["view"], "names": ["*"]}]);
+    let viewer = mcpd.user_with_rules("viewer", view_all.clone()).await;
+    // One who may edit users and delete tokens, and holds less than alice.
+    let rules = json!([
+        {"kinds": ["users", "tokens"], "verbs": ["view"], "names": ["*"]},
+        {"kinds": ["users"], "verbs": ["edit"], "names": ["*"]},
+        {"kinds": ["tokens"], "verbs": ["delete"], "names": ["*"]},
+    ]);
+    let helper = mcpd.user_with_rules("helper", rules).await;
+    let narrow =
+        json!({"name": "admin-viewer", "subject": {"kind": "User", "name": "admin"}, "rules": view_all});
+    let narrow = secret(&mcpd, &mcpd.admin(), narrow).await;
+    let denials = async |subject: &str| {
+        let rows = format!("/api/v1/audit?subject={subject}&decision=denied");
+        let page: Value = mcpd.get(&rows, &mcpd.admin()).await.json().await.unwrap();
+        page["items"].as_array().unwrap().len()
+    };
+    for (name, token, refusal) in [
+        ("viewer", &viewer, "may not"),
+        ("helper", &helper, "rights that you do not hold"),
+        ("admin", &narrow, "may not"),
+    ] {
+        let browser = Browser::signed_in(&mcpd, token).await;
+        let before = denials(name).await;
+        let page = browser.get(ALICE).await;
+        page.is(StatusCode::OK)
+            .has("alice-token")
+            .lacks("Disable…")
+            .lacks("Revoke…")
+            .lacks("End the sessions");
+        browser.get("/console/tokens/alice-token").await.is(StatusCode::OK).lacks("Revoke").lacks("Rotate");
+        browser.get(DISABLE).await.is(StatusCode::FORBIDDEN).has(refusal);
+        browser.get(REVOKE_TOKEN).await.is(StatusCode::FORBIDDEN).has(refusal);
+        browser.get(END_SESSIONS).await.is(StatusCode::BAD_REQUEST).has("that you may end");
+        assert_eq!(denials(name).await, before, "{name}: looking at it is no attempt");
+        let user: Value = mcpd.get("/api/v1/users/alice", &mcpd.admin()).await.json().await.unwrap();
+        let expected = user["revision"].to_string();
+        browser.post(ALICE, DISABLE, &[("expected", &expected)]).await.is(StatusCode::FORBIDDEN);
+        browser.post(ALICE, REVOKE_TOKEN, &[]).await.is(StatusCode::FORBIDDEN);
+        browser.post(ALICE, END_SESSIONS, &[]).await.is(StatusCode::BAD_REQUEST);
+        assert_eq!(denials(name).await, before + 2, "{name}");
+        assert_eq!(status(&mcpd, &alice).await, StatusCode::OK, "{name}");
+    }
+    // What an account holds is not shown to one who may change it and not view that.
+    mcpd.apply(json!([{"kind": "User", "name": "bob"}])).await;
+    let browser = Browser::signed_in(&mcpd, &helper).await;
+    browser.get("/console/people/users/bob").await.has("Disable…");
+    let page = browser.get("/console/people/users/bob/disable").await;
+    page.is(StatusCode::OK).lacks("Who loses what").has("you may not view the rights of accounts");
+    let alice = Browser::signed_in(&mcpd, &alice).await;
+    for path in ["/console/people/users/bob/disable", "/console/people/users/none/disable", DISABLE] {
+        alice.get(path).await.is(StatusCode::FORBIDDEN);
+    }
+}
+
+#[tokio::test]
+async fn last_administrator_stays_and_another_one_signs_itself_out() {
+    let (mcpd, alice) = with_alice().await;
+    let of_alice = json!([{"kind": "User", "name": "alice"}]);
+    let admin = Browser::signed_in(&mcpd, &mcpd.admin()).await;
+    let own = "/console/people/users/admin/disable";
+    admin
+        .get(own)
+        .await
+        .is(StatusCode::CONFLICT)
+        .has("no active administrator who can sign in would be left");
+    mcpd.apply(
+        json!([{"kind": "RoleBinding", "name": "alice-admin", "role": "admin", "subjects": of_alice}]),
+    )
+    .await;
+    // A token that the first administrator has made is void without that account.
+    let alice = made(&mcpd, &alice, "alice-own", "alice").await;
+    let page = admin.get(own).await;
+    page.is(StatusCode::OK).has("It is your own account: you will be signed out");
+    let page = admin.post(own, own, &[("expected", &page.hidden("expected"))]).await;
+    assert_eq!(page.header("location"), "/console/sign-in?signed_out=true");
+    assert_eq!(admin.cookie("session"), None);
+    admin.get(page.header("location")).await.has("You are signed out");
+    // Alice has no other administrator left, and no other credential.
+    let alice = Browser::signed_in(&mcpd, &alice).await;
+    alice.get(DISABLE).await.is(StatusCode::CONFLICT);
+    alice.get("/console/tokens/alice-own/revoke").await.is(StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn forms_about_accounts_that_no_own_page_has_sent_change_nothing() {
+    let (mcpd, alice) = with_alice().await;
+    let admin = Browser::signed_in(&mcpd, &mcpd.admin()).await;
+    let session = Browser::signed_in(&mcpd, &alice).await;
+    let page = admin.get(DISABLE).await;
+    let (own, expected) = (page.hidden("form_token"), page.hidden("expected"));
+    let other = Browser::signed_in(&mcpd, &mcpd.admin()).await.get(DISABLE).await.hidden("form_token");
+    for to in [DISABLE, END_SESSIONS, REVOKE_TOKEN] {
+        for token in [None, Some(""), Some(other.as_str())] {
+            let fields: Vec<_> = token.map(|token| ("form_token", token)).into_iter().collect();
+            let fields = [fields, vec![("expected", expected.as_str())]].concat();
+            admin
+                .send_form(to, &fields, &[])
+                .await
+                .is(StatusCode::FORBIDDEN)
+                .has("was not made for your session");
+        }
+        let fields = [("form_token", own.as_str()), ("expected", expected.as_str())];
+        for headers in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")] {
+            admin.send_form(to, &fields, &[headers]).await.is(StatusCode::FORBIDDEN).has("another site");
+        }
+    }
+    assert_eq!(status(&mcpd, &alice).await, StatusCode::OK);
+    session.get("/console/llms").await.is(StatusCode::OK);
+}
