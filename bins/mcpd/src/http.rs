@@ -284,6 +284,17 @@ fn methods(route: &str) -> &'static str {
         "/api/v1/{kind}/{idOrName}/infer"
         | "/api/v1/{kind}/{idOrName}/rotate"
         | "/api/v1/{kind}/{idOrName}/test" => "POST",
+        "/console/sign-out"
+        | "/console/llms/{name}/test"
+        | "/console/playground/infer"
+        | "/console/tokens/{name}/rotate" => "POST",
+        "/console/sign-in"
+        | "/console/secrets"
+        | "/console/secrets/{name}"
+        | "/console/tokens"
+        | "/console/tokens/{name}/revoke"
+        | "/console/access/revoke"
+        | "/console/people/{kind}/{name}/{step}" => "GET, HEAD and POST",
         _ => "GET and HEAD",
     }
 }

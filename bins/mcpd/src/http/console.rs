@@ -30,6 +30,7 @@ mod return_path;
 mod revoke;
 mod secrets;
 mod sign_in;
+mod subject;
 mod text;
 mod tokens;
 mod usage;

@@ -18,7 +18,7 @@ use super::{
     frame::Section,
     links,
     note::Done,
-    person::Person,
+    subject::Person,
     visit::Visit,
 };
 use crate::{app::App, caller::Caller, clock, writes::Intent};

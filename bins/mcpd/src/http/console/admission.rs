@@ -3,7 +3,7 @@
 //! The cookie of a session is read here and nowhere else, so that no route of the API is ever authenticated by one; and a page is
 //! never authenticated by a header.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     extract::Request,
@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Redirect, Response},
 };
+use futures::FutureExt as _;
 use mcpctl_secret::token::{self, Prefix};
 
 use super::{
@@ -67,7 +68,7 @@ pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Ne
         Ok(()) => {
             request.extensions_mut().insert(visit.clone());
             match body::read(app, request).await {
-                Ok(request) => next.run(request).await,
+                Ok(request) => caught(next.run(request)).await,
                 Err(error) => error.into_response(),
             }
         }
@@ -96,6 +97,15 @@ pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Ne
         visit.remember(&mut response);
     }
     protected(response)
+}
+
+/// The response of a page, or the error in its place where the page panics.
+async fn caught(page: impl Future<Output = Response>) -> Response {
+    // INVARIANT 8: a panic is a denial; its message is on stderr already.
+    AssertUnwindSafe(page).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("a page of the console panicked");
+        HttpError::internal().into_response()
+    })
 }
 
 /// Authenticates the session, except for the pages that need none.
@@ -154,4 +164,18 @@ fn protected(mut response: Response) -> Response {
         headers.insert(header::VARY, HeaderValue::from_static("cookie"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn panic_of_a_page_is_an_error_of_a_page() {
+        let page = async || -> Response { panic!("a page panics") };
+        let response = caught(page()).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let ErrorOfResponse(error) = response.extensions().get().unwrap();
+        assert_eq!(error.code.as_deref(), Some("internal"));
+    }
 }
