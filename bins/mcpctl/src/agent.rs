@@ -22,7 +22,7 @@ use mcpctl_owner::{PathError, connection, file, user_name};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{context::parse_server, failure::Failure};
+use crate::{context::parse_server, failure::Failure, own_path::own_path};
 
 const DEFAULT: &str = "http://127.0.0.1:3200";
 const ADDRESS: &str = "MCPLOCAL_ADDRESS";
@@ -203,13 +203,15 @@ impl AgentAccount {
     }
 }
 
-/// The path of mcplocal: beside mcpctl, as they are installed together, else on the PATH.
+/// The path of mcplocal: beside mcpctl, as they are installed together, else on the PATH. A service names it, so that links to both
+/// come before what they lead to.
 pub fn program() -> Result<PathBuf, Failure> {
-    let beside = std::env::current_exe().ok().and_then(|this| Some(this.parent()?.join(PROGRAM)));
+    let beside = [own_path().ok(), std::env::current_exe().ok()];
+    let beside = beside.into_iter().flatten().filter_map(|this| Some(this.parent()?.join(PROGRAM)));
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Relative entries are skipped: what they find depends on the current directory.
     let on_path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(PROGRAM));
-    let found = beside.into_iter().chain(on_path).find(|candidate| candidate.is_file());
+    let found = beside.chain(on_path).find(|candidate| candidate.is_file());
     found.ok_or_else(|| {
         Failure::new("`mcplocal` is neither beside mcpctl nor on the PATH")
             .hint("install it where mcpctl is, e.g. with `cargo install --path bins/mcplocal`")

@@ -139,3 +139,53 @@ async fn settings_that_were_replaced_come_back_and_half_an_edit_is_none() {
     let output = shell.run(&["local", "env", "--for", "aider", "--write", "--llm", "gpt"]).await;
     assert!(output.stderr.contains("this machine's key goes into `"), "{}", output.stderr);
 }
+
+#[tokio::test]
+async fn llm_that_is_not_there_sets_no_client_up() {
+    let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
+    mcpd.llm("gpt-large", &provider.base_url()).await;
+    mcpd.llm("claude", &provider.base_url()).await;
+    let (_agent, shell) = with_agent(&mcpd).await;
+    let bob = mcpd.user("bob", None).await;
+    let args = ["local", "env", "--for", "aider", "--llm"];
+    for more in [&["gpt-lrge"][..], &["gpt-lrge", "--write"]] {
+        let output = shell.run(&[&args[..], more].concat()).await;
+        assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{}", output.stderr);
+        let expected = "error: `gpt-lrge` is no Llm that you may run\nhint: did you mean `gpt-large`?\n";
+        assert_eq!(output.stderr, expected);
+    }
+    assert!(!shell.path(".aider.conf.yml").exists());
+    let other = shell.run(&[&args[..], &["local/gone"]].concat()).await.failed(1);
+    assert!(other.contains("there are: claude, gpt-large; --force takes another name"), "{other}");
+    let forced = shell.run(&[&args[..], &["later", "--force"]].concat()).await.succeeded();
+    assert!(forced.contains("openai/later"), "{forced}");
+
+    // Whether it is there or not visible reads the same.
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &bob).await.succeeded();
+    let [hidden, missing] = ["claude", "missing"].map(|llm| [&args[..], &[llm]].concat());
+    let hidden = shell.run(&hidden).await.failed(1);
+    assert_eq!(hidden.replace("claude", "missing"), shell.run(&missing).await.failed(1));
+
+    // Offline it is set up with a warning.
+    drop(mcpd);
+    let output = shell.run(&[&args[..], &["claude"]].concat()).await;
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(
+        output.stderr.contains("warning: whether you may run `claude` is not known: "),
+        "{}",
+        output.stderr
+    );
+}
+
+#[tokio::test]
+async fn client_files_name_the_link_that_the_program_is_installed_by() {
+    let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
+    mcpd.llm("gpt", &provider.base_url()).await;
+    let (_agent, mut shell) = with_agent(&mcpd).await;
+    fs::create_dir(shell.path("bin")).unwrap();
+    let link = shell.path("bin/mcpctl");
+    std::os::unix::fs::symlink(mcpctl_testkit::daemons::program("mcpctl"), &link).unwrap();
+    shell.env.push(("PATH", format!("{}:/usr/bin:/bin", shell.path("bin").display())));
+    let printed = shell.run(&["local", "env", "--for", "codex"]).await.succeeded();
+    assert!(printed.contains(&format!("command = \"{}\"", link.display())), "{printed}");
+}

@@ -229,6 +229,11 @@ impl Client {
     }
 
     /// One of them, by name or id.
+    pub async fn model(&self, model: &str) -> Result<Model, ClientError> {
+        self.model_with(model, HeaderMap::new()).await
+    }
+
+    /// The same with more headers, for a program that asks for its own caller.
     pub async fn model_with(&self, model: &str, headers: HeaderMap) -> Result<Model, ClientError> {
         self.read(self.request(Method::GET, &["v1", "models", model])?.headers(headers)).await
     }

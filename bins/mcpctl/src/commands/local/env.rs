@@ -3,6 +3,7 @@
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
+use mcpctl_client::{Client, ClientError};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::clients::{ClientFile, ClientProgram, Edited, Plan, Setup};
@@ -11,6 +12,8 @@ use crate::{
     commands::chat,
     failure::Failure,
     output::{Tone, one_line},
+    own_path::own_path,
+    suggest::did_you_mean,
 };
 
 /// For which shell, or which client.
@@ -25,6 +28,9 @@ pub struct Args {
     /// Llm that the client asks for; may be left out where there is only one
     #[arg(long, requires = "client")]
     llm: Option<String>,
+    /// Take an Llm that mcpd does not list for you, e.g. one that will be there later
+    #[arg(long, requires = "llm")]
+    force: bool,
     /// Edit the client's file, and keep what else is in it; the file of before stays beside it, ending in `.before-mcpctl`
     #[arg(long, requires = "client")]
     write: bool,
@@ -93,7 +99,7 @@ pub async fn run(args: Args) -> Outcome {
             variables(args.shell, &root, &key, "ANTHROPIC_API_KEY")
         }
         Some(client) => {
-            let setup = setup(root, key, args.llm).await?;
+            let setup = setup(root, key, args.llm, args.force).await?;
             warn_of_other_keys(client, &setup);
             if args.write { edit(client, Some(&setup)) } else { print(client, &setup) }
         }
@@ -122,19 +128,58 @@ fn variables(shell: Shell, root: &str, key: &SecretString, anthropic: &str) -> O
     Ok(ExitCode::SUCCESS)
 }
 
-async fn setup(root: String, key: SecretString, llm: Option<String>) -> Result<Setup, Failure> {
+async fn setup(root: String, key: SecretString, llm: Option<String>, force: bool) -> Result<Setup, Failure> {
     let agent = agent::client()?;
     let llm = match llm {
         Some(llm) => {
-            chat::check_llm(&agent, &llm).await;
+            if !force {
+                check_llm(&agent, &llm).await?;
+            }
             llm
         }
         None => chat::only_llm(&agent, "mcpctl local env --for CLIENT --llm").await?,
     };
-    let mcpctl = std::env::current_exe()?;
+    let mcpctl = own_path()?;
     let mcpctl =
         mcpctl.to_str().ok_or_else(|| Failure::new("the path of this program is not UTF-8"))?.to_owned();
     Ok(Setup { root, llm, mcpctl, key })
+}
+
+/// Fails where mcpd has no Llm of this name that the account may run. Only a warning where mcpd cannot be asked: the agent's user may
+/// be offline, and the client is for later.
+async fn check_llm(agent: &Client, llm: &str) -> Result<(), Failure> {
+    let asked = match llm.starts_with("local/") {
+        // The agent's own providers are in its list alone.
+        true => agent.models().await.map(|models| models.iter().any(|model| model.id == llm)),
+        false => match agent.model(llm).await {
+            Ok(_) => Ok(true),
+            Err(ClientError::Segment(_)) => Ok(false),
+            Err(error) if matches!(error.status().map(|status| status.as_u16()), Some(400 | 403 | 404)) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        },
+    };
+    if let Ok(true) = asked {
+        return Ok(());
+    }
+    if let Err(error) = asked {
+        let reason = Failure::from(error).in_one_line();
+        note!(Tone::Warning, "warning:"; " whether you may run `{}` is not known: {reason}", one_line(llm));
+        return Ok(());
+    }
+    let known: Vec<String> =
+        agent.models().await.unwrap_or_default().into_iter().map(|model| model.id).collect();
+    let failure = Failure::new(format!("`{}` is no Llm that you may run", one_line(llm)));
+    Err(match (did_you_mean(llm, known.iter().map(String::as_str)), known.is_empty()) {
+        (Some(hint), _) => failure.hint(hint),
+        (None, true) => {
+            failure.hint("ask an administrator for access, or set the client up all the same with --force")
+        }
+        (None, false) => {
+            failure.hint(format!("there are: {}; --force takes another name all the same", known.join(", ")))
+        }
+    })
 }
 
 /// A key in the environment comes before the command in Claude Code's settings.
