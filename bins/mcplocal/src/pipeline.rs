@@ -14,7 +14,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mcpctl_api::error::ACCESS_REVOKED;
 use mcpctl_dialect::{Form, Operation, Request};
-use mcpctl_failover::{FailoverRequest, FailureClass, LlmRef, LocalCause, Routed, Served};
+use mcpctl_failover::{
+    Access, FailoverRequest, FailureClass, LlmRef, LocalCause, LocalError, Routed, Served, Trail,
+};
 use reqwest::header::HeaderMap;
 use secrecy::SecretString;
 use tokio::sync::watch;
@@ -29,7 +31,7 @@ use crate::{
 };
 
 pub use local::{LocalWait, own_provider};
-pub use outcome::{CallError, Content, ContentBody, Fallback, Outcome};
+pub use outcome::{CallError, Content, ContentBody, Fallback, NoFailover, Outcome};
 
 /// Prefix of a local provider's name: the request goes to that provider, without mcpd.
 pub const OWN: &str = "local/";
@@ -196,8 +198,31 @@ pub async fn run(mut request: ModelRequest) -> Outcome {
                 Outcome::LocalFailed { provider, error }
             }
             // INVARIANT 3: in every other case the primary's own error.
-            (local_error, _) => Outcome::PrimaryFailed { failure, local_error, denied_by: trail.denied_by },
+            (local_error, _) => {
+                let no_failover = no_failover(&request, failure.class, &trail, local_error);
+                Outcome::PrimaryFailed { failure, no_failover }
+            }
         },
+    }
+}
+
+/// Why no local provider answered, as far as the caller may know it.
+fn no_failover(
+    request: &ModelRequest,
+    class: FailureClass,
+    trail: &Trail,
+    local_error: Option<LocalError>,
+) -> Option<NoFailover> {
+    let ModelRequest { runtime, caller, llm, .. } = request;
+    let has_provider = runtime.registry.failover_for(&llm.name).is_some();
+    match (local_error, trail.denied_by) {
+        (Some(error), _) => Some(NoFailover::Local(error)),
+        (None, Some(rule)) => Some(NoFailover::Rule(rule)),
+        // Nothing of what mcpd thinks of the caller is in the other two, and what this machine is configured for only its user
+        // learns.
+        _ if !caller.local => None,
+        _ if !has_provider => class.may_fail_over(&[]).then_some(NoFailover::NoProvider),
+        _ => (trail.probes.last() == Some(&Access::Unreachable)).then_some(NoFailover::Unreachable),
     }
 }
 

@@ -14,8 +14,10 @@ pub const SERVED_BY: HeaderName = HeaderName::from_static("mcpctl-served-by");
 pub const ATTEMPTS: HeaderName = HeaderName::from_static("mcpctl-attempts");
 /// How the Llm that the caller asked for failed, on the answer of a fallback: another Llm, or a local provider.
 pub const FAILOVER: HeaderName = HeaderName::from_static("mcpctl-failover");
-/// Why no local provider answered a caller who was allowed to use one, on the primary's own error.
+/// Why no local provider answered, on the primary's own error, where the caller may know it.
 pub const NO_FAILOVER: HeaderName = HeaderName::from_static("mcpctl-no-failover");
+/// Its value where no local provider is for the Llm.
+pub const NO_PROVIDER: &str = "no_provider";
 /// On an answer that was not computed by a model: what of it is an estimate.
 pub const ESTIMATED: HeaderName = HeaderName::from_static("mcpctl-estimated");
 /// What the writer of a change should know, separated by `; `.

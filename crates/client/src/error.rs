@@ -94,6 +94,8 @@ pub struct ErrorResponse {
     pub failure: Option<String>,
     /// `mcpctl-attempts`: how many attempts mcpd made at the provider.
     pub attempts: Option<u32>,
+    /// `mcpctl-no-failover`: why no local provider answered.
+    pub no_failover: Option<String>,
 }
 
 impl Deref for ErrorResponse {
@@ -126,7 +128,8 @@ impl ErrorResponse {
         body.error.code = body.error.code.map(|code| one_line(&code));
         body.error.param = body.error.param.map(|param| one_line(&param));
         let attempts = text(headers, &header::ATTEMPTS).and_then(|attempts| attempts.parse().ok());
-        Some(Self { body, source_name, failure: text(headers, &header::FAILURE), attempts })
+        let (failure, no_failover) = (text(headers, &header::FAILURE), text(headers, &header::NO_FAILOVER));
+        Some(Self { body, source_name, failure, attempts, no_failover })
     }
 }
 

@@ -41,7 +41,9 @@ async fn chat_waits_for_a_cold_start_and_status_reports_it() {
         "the primary's own error: {error}"
     );
     assert!(
-        error.contains("[the local provider `desk` could not be used: engine `desk` is healthy but refuses"),
+        error.contains(
+            "[no fallback: the local provider `desk` could not be used: engine `desk` is healthy but refuses"
+        ),
         "{error}"
     );
     let status = shell.run(&["local", "status"]).await.succeeded();

@@ -23,6 +23,7 @@ mod labels;
 mod llm_test;
 mod local;
 mod mcpd_down;
+mod no_fallback;
 mod people;
 mod pipes;
 mod records;

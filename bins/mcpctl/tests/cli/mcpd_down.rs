@@ -19,11 +19,11 @@ async fn chat_names_mcpd_and_the_provider_when_mcpd_is_down() {
     deployment.mcpd.kill();
     let mcpd = &deployment.mcpd;
     let error = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
-    let expected = format!("[mcpd at {} cannot be asked (", mcpd.url());
+    let expected = format!("[no fallback: mcpd at {} cannot be asked (", mcpd.url());
     assert!(error.contains(&expected) && error.contains("refused"), "{error}");
     assert!(error.contains("`desk` may be used in place of `claude` only while mcpd allows it"), "{error}");
     let error = shell.run(&["chat", "other", "-p", "Hi"]).await.failed(1);
-    assert!(error.contains("[no local provider falls back for `other`"), "{error}");
+    assert!(error.contains("[no fallback: no local provider is for `other`"), "{error}");
     assert!(deployment.desk.inferences().is_empty());
     assert_eq!(shell.run(&["chat", "local/desk", "-p", "Hi"]).await.succeeded(), "from the desk\n");
 }

@@ -25,7 +25,7 @@ async fn tables_fit_a_terminal_of_80_columns() {
     shell.run(&["patch", "llm", "claude", "-p", "failover: {allowed: false}"]).await.succeeded();
     deployment.overload_provider();
     let error = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
-    let rule = "[the local provider `desk` may not be used: the Llm `claude` does not let agents answer in its place";
+    let rule = "[no fallback: the local provider `desk` may not be used: the Llm `claude` does not let agents answer in its place";
     assert!(error.contains(rule), "{error}");
     let whole = shell.run(&["audit"]).await.succeeded();
     assert!(whole.contains("   the Llm `claude` does not let agents answer in its place"), "{whole}");

@@ -10,16 +10,16 @@ use axum::{
 };
 use mcpctl_api::{
     ErrorKind, HumanDuration,
-    header::{ATTEMPTS, ERROR_SOURCE, ESTIMATED, FAILOVER, FAILURE, NO_FAILOVER, SERVED_BY},
+    header::{ATTEMPTS, ERROR_SOURCE, ESTIMATED, FAILOVER, FAILURE, NO_FAILOVER, NO_PROVIDER, SERVED_BY},
 };
-use mcpctl_failover::{FailoverRule, FailureClass, LocalCause, LocalError};
+use mcpctl_failover::{Access, FailureClass, LocalCause, LocalError};
 use mcpctl_upstream::Failure;
 
 use super::{
     error::LocalHttpError,
     passed::{is_answer, passed},
 };
-use crate::pipeline::{Content, ContentBody, Fallback, Outcome};
+use crate::pipeline::{Content, ContentBody, Fallback, NoFailover, Outcome};
 
 /// Turns an outcome into the content of a response.
 pub(super) fn render(outcome: Outcome) -> Content {
@@ -28,9 +28,7 @@ pub(super) fn render(outcome: Outcome) -> Content {
             content.headers = passed(&content.headers);
             content
         }
-        Outcome::PrimaryFailed { failure, local_error, denied_by } => {
-            primary_error(failure, local_error.as_ref(), denied_by)
-        }
+        Outcome::PrimaryFailed { failure, no_failover } => primary_error(failure, no_failover.as_ref()),
         Outcome::Local { provider, failover, content } => {
             let mut content = local(&provider, content);
             if let Some(fallback) = failover {
@@ -91,13 +89,9 @@ fn local(provider: &str, mut content: Content) -> Content {
 }
 
 /// INVARIANT 3: the primary's own error: status, body and those headers that may pass, unchanged. Where mcpd did not respond, or
-/// the response is none of mcpd's, an error of the agent's own. A header gives callers who may view the Llm the reason why
-/// no local provider answered.
-fn primary_error(
-    failure: Failure,
-    local_error: Option<&LocalError>,
-    denied_by: Option<FailoverRule>,
-) -> Content {
+/// the response is none of mcpd's, an error of the agent's own. A header gives callers who may know it the reason why no local
+/// provider answered.
+fn primary_error(failure: Failure, no_failover: Option<&NoFailover>) -> Content {
     let mut content = match failure.status.filter(|status| !status.is_success()) {
         Some(status) if is_answer(status) => {
             let headers = passed(&failure.headers);
@@ -106,12 +100,13 @@ fn primary_error(
         Some(status) => not_mcpd(status, &failure),
         None => no_answer(&failure),
     };
-    let reason = match (local_error, denied_by) {
-        (Some(error), _) => HeaderValue::from_str(&no_failover_reason(error)).ok(),
-        (None, Some(rule)) => Some(HeaderValue::from_static(rule.as_str())),
-        (None, None) => None,
-    };
-    if let Some(reason) = reason {
+    let reason = no_failover.map(|why| match why {
+        NoFailover::Local(error) => HeaderValue::from_str(&no_failover_reason(error)),
+        NoFailover::Rule(rule) => Ok(HeaderValue::from_static(rule.as_str())),
+        NoFailover::NoProvider => Ok(HeaderValue::from_static(NO_PROVIDER)),
+        NoFailover::Unreachable => Ok(HeaderValue::from_static(Access::Unreachable.as_str())),
+    });
+    if let Some(Ok(reason)) = reason {
         content.headers.insert(NO_FAILOVER, reason);
     }
     content

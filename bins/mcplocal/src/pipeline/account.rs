@@ -180,10 +180,16 @@ pub(super) fn accounted(
 }
 
 /// Logs and counts a failover, and writes its entry to the journal where none is there yet. A no-op for requests that did not
-/// have to fall back.
+/// have to fall back; of one that no provider is for there is a line of the log, as nothing was decided that the journal records.
 pub(super) fn failover<T>(app: &App, llm: &LlmRef, caller: &Caller, routed: &Routed<T, Failure>) {
     let Routed { result, trail } = routed;
-    let Some(provider) = &trail.provider else { return };
+    let Some(provider) = &trail.provider else {
+        if let Some(class) = trail.class().filter(|class| result.is_err() && class.may_fail_over(&[])) {
+            let (llm, class) = (&llm.name, class.as_str());
+            tracing::info!(llm, class, "no failover: no local provider has this Llm in `failoverFor`");
+        }
+        return;
+    };
     let served_by = served(caller, Some((llm, trail.llm_id.as_ref())), provider);
     let who = &served_by.who;
     for access in &trail.probes {

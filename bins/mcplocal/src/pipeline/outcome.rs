@@ -15,10 +15,8 @@ pub enum Outcome {
     PrimaryFailed {
         /// The primary's own error.
         failure: Failure,
-        /// Why the local provider did not answer, where the caller was allowed to use it.
-        local_error: Option<LocalError>,
-        /// The rule of the Llm that kept it from answering, where the caller may view the Llm.
-        denied_by: Option<FailoverRule>,
+        /// Why no local provider answered, where the caller may know it.
+        no_failover: Option<NoFailover>,
     },
     /// A local provider answered.
     Local {
@@ -45,6 +43,19 @@ pub enum Outcome {
     },
     /// The agent rejected the request itself.
     Rejected(CallError),
+}
+
+/// Why no local provider answered in place of the primary, as far as the caller may know it.
+#[derive(Debug)]
+pub enum NoFailover {
+    /// The caller was allowed to use the provider, and it did not answer.
+    Local(LocalError),
+    /// The rule of the Llm that denied a caller who may view it.
+    Rule(FailoverRule),
+    /// No provider is for the Llm: this machine's user alone learns what its configuration has.
+    NoProvider,
+    /// mcpd did not decide, and no lease covers the caller; as above.
+    Unreachable,
 }
 
 /// Why a request fell back to a local provider.

@@ -8,7 +8,7 @@ use std::{
 use anstream::{AutoStream, ColorChoice};
 use jiff::Timestamp;
 use mcpctl_api::agent::FailoverOutcome;
-use mcpctl_client::{ChatRequest, Client, Delta, ServedBy};
+use mcpctl_client::{ChatRequest, Client, ClientError, Delta, ServedBy};
 use mcpctl_dialect::usage::Usage;
 use serde_json::{Value, json};
 
@@ -161,10 +161,10 @@ pub async fn exchange(through: &Through, request: &ChatRequest, shown: Shown) ->
     screen.end()?;
     match ended {
         Ok(()) => Ok(answer),
-        Err(failure) => {
+        Err(NoAnswer { failure, no_failover }) => {
             // Once there is text, a model has answered, whatever ended it.
             if let (Some(agent), true) = (&through.agent, answer.content.is_empty()) {
-                explain::no_failover(agent, &request.model, began_at).await;
+                explain::no_failover(agent, &request.model, began_at, no_failover.as_deref()).await;
             }
             Err(match failure.parts() {
                 (_, None) => {
@@ -176,18 +176,37 @@ pub async fn exchange(through: &Through, request: &ChatRequest, shown: Shown) ->
     }
 }
 
+/// Why there is no whole answer.
+struct NoAnswer {
+    failure: Failure,
+    /// Why no local provider answered, in the agent's word.
+    no_failover: Option<String>,
+}
+
+impl From<Failure> for NoAnswer {
+    fn from(failure: Failure) -> Self {
+        Self { failure, no_failover: None }
+    }
+}
+
 async fn receive(
     through: &Through,
     request: &ChatRequest,
     answer: &mut Answer,
     screen: &mut Screen,
     began_at: Timestamp,
-) -> Result<(), Failure> {
+) -> Result<(), NoAnswer> {
     let begun = Instant::now();
     let llm = &request.model;
     let mut progress = Progress::new(through.agent.as_ref());
     let stream = progress.show_while(through.client.chat(request)).await;
-    let mut stream = stream.map_err(|error| explain::failure(error, &through.server, llm))?;
+    let mut stream = stream.map_err(|error| {
+        let no_failover = match &error {
+            ClientError::Refused { error, .. } => error.no_failover.clone(),
+            _ => None,
+        };
+        NoAnswer { failure: explain::failure(error, &through.server, llm), no_failover }
+    })?;
     // During a cold start the response begins with comments, long before the first token.
     let mut next = progress.show_while(stream.next()).await;
     answer.served_by = stream.served_by.clone();
@@ -215,13 +234,13 @@ async fn receive(
             Delta::Broken(broken) => {
                 let hint = explain::next_step(broken.code.as_deref(), llm);
                 if !answer.content.is_empty() {
-                    return Err(Failure::new(format!("the answer is not complete: {}", broken.message))
-                        .hint(hint.unwrap_or_else(|| "ask again".to_owned())));
+                    let failure = Failure::new(format!("the answer is not complete: {}", broken.message));
+                    return Err(failure.hint(hint.unwrap_or_else(|| "ask again".to_owned())).into());
                 }
                 let failure = Failure::new(broken.message);
                 return Err(match hint {
-                    Some(hint) => failure.hint(hint),
-                    None => failure,
+                    Some(hint) => failure.hint(hint).into(),
+                    None => failure.into(),
                 });
             }
         }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use mcpctl_api::{
     agent::{AgentStatus, FailoverOutcome},
     error::{ACCESS_REVOKED, ACCESS_UNCONFIRMED},
+    header::NO_PROVIDER,
 };
 use mcpctl_client::{Client, ClientError};
 use url::Url;
@@ -27,40 +28,40 @@ pub fn class(class: &str) -> &str {
     }
 }
 
-/// Prints why no local provider answered, which the primary's own error does not contain.
-pub async fn no_failover(agent: &Client, llm: &str, since: Timestamp) {
-    let Ok(status) = agent.local_status().await else { return };
-    if let Some(why) = why_no_failover(&status, llm, since) {
+/// Prints why no local provider answered, which the primary's own error does not contain. `word` is that of its header.
+pub async fn no_failover(agent: &Client, llm: &str, since: Timestamp, word: Option<&str>) {
+    let why = match word {
+        Some(NO_PROVIDER) => {
+            Some(format!("no fallback: no local provider is for `{llm}`: none has it in `failoverFor`"))
+        }
+        _ => agent.local_status().await.ok().and_then(|status| why_no_failover(&status, llm, since)),
+    };
+    if let Some(why) = why {
         note!(Tone::Warning, &format!("[{}]", output::one_line(&why)); "");
     }
 }
 
 /// Why no local provider answered in place of the primary since then; `None` where that is not known.
 fn why_no_failover(status: &AgentStatus, llm: &str, since: Timestamp) -> Option<String> {
-    let last = status.last_failover.as_ref().filter(|last| last.llm == llm && last.at >= since);
-    let Some(last) = last else {
-        let covered = status.failovers.iter().any(|route| route.llm == llm);
-        return (!covered && !llm.contains('/'))
-            .then(|| format!("no local provider falls back for `{llm}`: none has it in `failoverFor`"));
-    };
+    let last = status.last_failover.as_ref().filter(|last| last.llm == llm && last.at >= since)?;
     let server = status.server.as_str().trim_end_matches('/');
     let (name, reason) = (&last.provider, last.reason.as_deref().unwrap_or_default());
     match (last.outcome, last.access.last().map(String::as_str)) {
         (FailoverOutcome::Failed, _) => {
-            Some(format!("the local provider `{name}` could not be used: {reason}"))
+            Some(format!("no fallback: the local provider `{name}` could not be used: {reason}"))
         }
         (FailoverOutcome::Refused, Some("unreachable")) => {
             let reason = if reason.is_empty() { "no answer of mcpd" } else { reason };
             Some(format!(
-                "mcpd at {server} cannot be asked ({reason}), and the local provider `{name}` may be used in place of \
+                "no fallback: mcpd at {server} cannot be asked ({reason}), and the local provider `{name}` may be used in place of \
                  `{llm}` only while mcpd allows it; for its own sake it can be: mcpctl chat local/{name}"
             ))
         }
         (FailoverOutcome::Refused, Some("forbidden")) if !reason.is_empty() => {
-            Some(format!("the local provider `{name}` may not be used: {reason}"))
+            Some(format!("no fallback: the local provider `{name}` may not be used: {reason}"))
         }
         (FailoverOutcome::Refused, Some("forbidden")) => Some(format!(
-            "mcpd at {server} does not allow you `{llm}`, so the local provider `{name}` may not be used in its place"
+            "no fallback: mcpd at {server} does not allow you `{llm}`, so the local provider `{name}` may not be used in its place"
         )),
         _ => None,
     }

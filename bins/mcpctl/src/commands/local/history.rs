@@ -198,7 +198,11 @@ fn why(fallback: &Fallback) -> String {
             format!("{class}; {}: {reason}", fallback.provider)
         }
         Some(reason) => format!("{class}; {reason}"),
-        None => class.to_owned(),
+        None => match fallback.outcome {
+            FallbackOutcome::Denied => format!("{class}; mcpd does not allow it"),
+            FallbackOutcome::Unreachable => format!("{class}; mcpd could not be asked"),
+            _ => class.to_owned(),
+        },
     }
 }
 
