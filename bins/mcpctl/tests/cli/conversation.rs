@@ -1,13 +1,6 @@
 //! `mcpctl chat` as a conversation on a terminal, and as one question of a script.
 
-use std::{
-    fs::{self, File},
-    io::{Read as _, Write as _},
-    os::unix::fs::PermissionsExt as _,
-    process::Stdio,
-    sync::{Arc, Mutex},
-    thread::JoinHandle,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use mcpctl_testkit::{
     daemons::{Mcpd, eventually},
@@ -16,71 +9,15 @@ use mcpctl_testkit::{
     model_server::{Gate, ModelServer, Reply},
 };
 use nix::{
-    pty::Winsize,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use tokio::process::Child;
 
-use crate::shell::{Shell, beside};
-
-/// A command on a terminal of 60 columns.
-struct Terminal {
-    child: Child,
-    keyboard: File,
-    shown: Arc<Mutex<String>>,
-    reading: JoinHandle<()>,
-}
-
-impl Terminal {
-    fn start(shell: &Shell, args: &[&str]) -> Self {
-        let size = Winsize { ws_row: 40, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
-        let pty = nix::pty::openpty(Some(&size), None).unwrap();
-        let mut command = shell.command(args);
-        command.env("TERM", "xterm-256color").env_remove("NO_COLOR").env_remove("COLUMNS");
-        let slave = || Stdio::from(pty.slave.try_clone().unwrap());
-        command.stdin(slave()).stdout(slave()).stderr(slave());
-        let child = command.spawn().unwrap();
-        drop((command, pty.slave));
-        let (keyboard, mut terminal) = (File::from(pty.master.try_clone().unwrap()), File::from(pty.master));
-        let shown = Arc::new(Mutex::new(String::new()));
-        let reading = std::thread::spawn({
-            let shown = Arc::clone(&shown);
-            move || {
-                let mut buffer = [0; 4096];
-                while let Ok(read @ 1..) = terminal.read(&mut buffer) {
-                    shown.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
-                }
-            }
-        });
-        Self { child, keyboard, shown, reading }
-    }
-
-    fn keys(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Waits until a text is shown, and forgets everything up to it.
-    async fn shows(&self, text: &str) {
-        eventually(&format!("`{}` is shown", text.escape_debug()), async || {
-            let mut shown = self.shown.lock().unwrap();
-            let at = shown.find(text)?;
-            shown.drain(..at + text.len());
-            Some(())
-        })
-        .await;
-    }
-
-    /// Ends the conversation; returns what was shown since the last text that was waited for.
-    async fn ends(mut self, keys: &str) -> String {
-        self.keys(keys);
-        assert!(self.child.wait().await.unwrap().success());
-        drop(self.keyboard);
-        self.reading.join().unwrap();
-        self.shown.lock().unwrap().clone()
-    }
-}
+use crate::{
+    pty::Terminal,
+    shell::{Shell, beside},
+};
 
 async fn world() -> (Mcpd, ModelServer, Shell) {
     let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
@@ -390,4 +327,47 @@ async fn object_of_an_answer_has_who_gave_it_and_of_an_error_its_next_step() {
     assert!(answer["error"]["message"].is_string() && answer["error"]["hint"].is_string(), "{answer}");
     let error = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
     assert!(error.contains("hint: what is wrong on the way: mcpctl doctor --llm claude"), "{error}");
+}
+
+#[tokio::test]
+async fn wait_for_a_busy_model_is_shown_on_a_terminal_alone() {
+    let engine = Deployment::builder().engine("desk", "busy", &["concurrency: 1", "failoverFor: claude"]);
+    let deployment = engine.start().await;
+    let shell = beside(&deployment.agent);
+    shell.run_with(&["login", deployment.mcpd.url(), "--token-stdin"], &deployment.alice).await.succeeded();
+    deployment.start_engine("desk").await;
+    deployment.hold_engine("desk", "busy");
+    let first = shell.command(&["chat", "local/desk", "-p", "Hi"]).spawn().unwrap();
+    deployment.engine_shows("desk", "inFlight", 1).await;
+    let piped = shell.command(&["chat", "local/desk", "-p", "Hi"]).spawn().unwrap();
+    deployment.engine_shows("desk", "queued", 1).await;
+    let terminal = Terminal::start(&shell, &["chat", "local/desk", "-p", "Hi"]);
+    terminal.shows("waiting for local model `desk`: it answers 1, and ").await;
+    deployment.release_engine("desk", "busy");
+    for child in [first, piped] {
+        let output = child.wait_with_output().await.unwrap();
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "from the engine\n");
+    }
+    terminal.shows("from the engine").await;
+
+    // The Llm itself may take its time too.
+    deployment.mcpd.llm_with_default_timeouts("claude", &deployment.provider.base_url()).await;
+    let gate = Gate::new();
+    deployment.provider.queue(Reply::pieces(&["at last"]).gate_after(0, &gate));
+    let terminal = Terminal::start(&shell, &["chat", "claude", "-p", "Hi"]);
+    terminal.shows("waiting for `claude`… ").await;
+    gate.release();
+    terminal.shows("at last").await;
+}
+
+#[tokio::test]
+async fn answer_without_an_end_is_bounded() {
+    let (_mcpd, provider, shell) = world().await;
+    let piece = "x".repeat(900 << 10);
+    provider.queue(Reply::pieces(&[piece.as_str(); 24]));
+    let error = shell.run(&["chat", "claude", "-p", "Hi", "-o", "json"]).await;
+    let shown: Value = serde_json::from_str(&error.stdout).unwrap();
+    assert_eq!(shown["error"]["message"], "the answer is not complete: it is longer than 16 MiB");
+    assert_eq!(shown["error"]["hint"], "bound it with --max-tokens");
 }

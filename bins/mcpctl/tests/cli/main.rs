@@ -26,6 +26,7 @@ mod mcpd_down;
 mod no_fallback;
 mod people;
 mod pipes;
+mod pty;
 mod records;
 mod removing;
 mod resources;

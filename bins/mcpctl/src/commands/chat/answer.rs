@@ -23,6 +23,8 @@ use crate::{
     },
 };
 
+/// Longest answer that is kept, with what the model thinks; an event has at most 1 MiB more.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Width of a terminal that does not report it.
 const DEFAULT_WIDTH: u16 = 80;
 
@@ -198,7 +200,7 @@ async fn receive(
 ) -> Result<(), NoAnswer> {
     let begun = Instant::now();
     let llm = &request.model;
-    let mut progress = Progress::new(through.agent.as_ref());
+    let mut progress = Progress::new(through.agent.as_ref(), llm);
     let stream = progress.show_while(through.client.chat(request)).await;
     let mut stream = stream.map_err(|error| {
         let no_failover = match &error {
@@ -243,6 +245,12 @@ async fn receive(
                     None => failure.into(),
                 });
             }
+        }
+        if answer.content.len().saturating_add(answer.reasoning.len()) > MAX_ANSWER_BYTES {
+            let mebibytes = MAX_ANSWER_BYTES >> 20;
+            let failure =
+                Failure::new(format!("the answer is not complete: it is longer than {mebibytes} MiB"));
+            return Err(failure.hint("bound it with --max-tokens").into());
         }
         next = stream.next().await;
     }
