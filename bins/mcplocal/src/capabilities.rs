@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 pub use mcpctl_api::agent::Capabilities;
 pub use model_cache::ModelCache;
-pub use model_probe::{ModelInfo, ModelProbe, ModelProbeError};
+pub use model_probe::{ModelInfo, ModelProbe, ModelProbeError, reported};
 
 /// Maximum of bytes of a text for one token: English has about 4.5, code 3.5, Chinese written as `\uXXXX` 6.
 const BYTES_PER_TOKEN: u64 = 6;

@@ -12,7 +12,7 @@ use reqwest::redirect::Policy;
 use url::Url;
 
 use crate::{
-    capabilities::{ModelProbe, ModelProbeError},
+    capabilities::{ModelInfo, ModelProbe, ModelProbeError},
     config::{Config, DefaultServer, ProviderConfig},
     llm_names::{self, UnknownLlm},
     probing::proof_keys::KeyRing,
@@ -118,7 +118,7 @@ async fn probe(config: &Config) -> Finding {
 async fn look_at(provider: &ProviderConfig, gpus: &[Gpu], programs: &OtherPrograms) -> Vec<Finding> {
     let what = format!("provider {}", provider.name);
     let Some((spec, options)) = providers::engine_config(provider) else {
-        return vec![server(what, provider).await];
+        return server(what, provider).await;
     };
     if let Err(error) = spec.check_available(options).await {
         let mut message = error.to_string();
@@ -134,6 +134,7 @@ async fn look_at(provider: &ProviderConfig, gpus: &[Gpu], programs: &OtherProgra
     }
     let program = spec.program().map(|program| program.display().to_string()).unwrap_or_default();
     let mut findings = vec![Finding::new(&what, FindingState::Ok, program), model(&what, spec)];
+    findings.extend(tools(provider, None));
     findings.extend(room(&what, options, gpus, programs));
     if gpus.is_empty() {
         findings.extend(spec.server.cpu_notices(options).into_iter().map(|notice| {
@@ -186,12 +187,24 @@ fn room(what: &str, options: &EngineOptions, gpus: &[Gpu], programs: &OtherProgr
     })
 }
 
+/// Whether requests with tools fall back to a provider; none where it is for no Llm.
+fn tools(provider: &ProviderConfig, info: Option<&ModelInfo>) -> Option<Finding> {
+    if provider.failover_for.is_empty() {
+        return None;
+    }
+    let (capabilities, without) =
+        (providers::capabilities(provider, info), providers::without_tools(provider, info));
+    Some(Finding::tools(provider.name.as_str(), &capabilities, without))
+}
+
 /// A server that the agent does not start.
-async fn server(what: String, provider: &ProviderConfig) -> Finding {
+async fn server(what: String, provider: &ProviderConfig) -> Vec<Finding> {
     let target = match providers::target(provider) {
         Ok(Some(target)) => target,
-        Ok(None) => return Finding::new(what, FindingState::Failed, "it has no address"),
-        Err(error) => return Finding::new(what, FindingState::Failed, error.to_string()).hint(error.hint()),
+        Ok(None) => return vec![Finding::new(what, FindingState::Failed, "it has no address")],
+        Err(error) => {
+            return vec![Finding::new(what, FindingState::Failed, error.to_string()).hint(error.hint())];
+        }
     };
     let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build();
     let found = match http {
@@ -207,12 +220,12 @@ async fn server(what: String, provider: &ProviderConfig) -> Finding {
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            return Finding::new(what, FindingState::Failed, format!("{at}: {error}"))
-                .hint(Some(error.hint()));
+            let failed = Finding::new(what, FindingState::Failed, format!("{at}: {error}"));
+            return vec![failed.hint(Some(error.hint()))];
         }
     };
     let listed = found.models.join(", ");
-    match &found.model {
+    let serves = match &found.model {
         None => Finding::new(what, FindingState::Failed, format!("{at} serves several models: {listed}"))
             .hint(Some("name one in `model`".to_owned())),
         Some(model) if !found.models.contains(model) => {
@@ -220,7 +233,8 @@ async fn server(what: String, provider: &ProviderConfig) -> Finding {
                 .hint(Some("correct `model`, or load it there".to_owned()))
         }
         Some(model) => Finding::new(what, FindingState::Ok, format!("{at} serves `{model}`")),
-    }
+    };
+    std::iter::once(serves).chain(tools(provider, Some(&found))).collect()
 }
 
 fn memory(gpus: &[Gpu], programs: &OtherPrograms) -> Finding {

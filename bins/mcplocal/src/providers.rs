@@ -1,5 +1,6 @@
 //! The local providers as they run: servers that run anyway, and engines that the agent starts.
 
+mod abilities;
 mod key_file;
 mod prewarm_probes;
 
@@ -12,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::{agent::Unavailable, yaml::YamlError};
+use mcpctl_api::{
+    agent::{Unavailable, WithoutTools},
+    yaml::YamlError,
+};
 use mcpctl_dialect::{Dialect, ExtraOperations};
 
 use mcpctl_engine::{
@@ -23,12 +27,13 @@ use mcpctl_telemetry::{Configured, McplocalMetrics};
 use mcpctl_upstream::{Api, AttemptTimeouts, Target, TargetConfig, UpstreamKind};
 use tokio::time::Instant;
 
+pub use abilities::{capabilities, without_tools};
 pub use key_file::KeyFileError;
 pub use prewarm_probes::PrewarmProbes;
 
 use crate::{
     capabilities::{Capabilities, ModelCache, ModelInfo, ModelProbe, Needs, extra_operations},
-    config::{Config, ConfigError, ManagedEngine, ProviderConfig, ProviderKind},
+    config::{Config, ConfigError, ProviderConfig, ProviderKind},
     meter::Meter,
 };
 
@@ -40,6 +45,9 @@ const LOCAL_TIMEOUTS: AttemptTimeouts = AttemptTimeouts {
     first_token: Duration::from_secs(120),
     idle: Duration::from_secs(60),
 };
+
+/// How long a person who started an engine waits for what its model can do.
+const LEARN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A local provider as it runs. Clones are the same one.
 #[derive(Clone)]
@@ -185,9 +193,24 @@ impl LocalProvider {
         self.capabilities_with(self.models.last().as_deref())
     }
 
+    /// Why requests with tools do not fall back to it.
+    pub fn without_tools(&self) -> Option<WithoutTools> {
+        without_tools(&self.config, self.models.last().as_deref())
+    }
+
+    /// Asks the server of an engine that runs what its model can do, where that is not known yet: a person who starts it finds it
+    /// in the status.
+    pub async fn learn_model(&self) {
+        let Some(engine) = self.engine.as_ref().filter(|_| self.models.last().is_none()) else { return };
+        if let Ok(guard) = engine.ensure_ready(Instant::now() + LEARN_TIMEOUT).await {
+            let probe = ModelProbe::new(&guard.endpoint().http, &managed_target(guard.endpoint()));
+            // The next request asks again where it does not answer.
+            let _ = self.models.get(&probe).await;
+        }
+    }
+
     fn capabilities_with(&self, info: Option<&ModelInfo>) -> Capabilities {
-        let reported = info.map(|info| info.capabilities).unwrap_or_default();
-        self.config.declared.or(by_arguments(&self.config)).or(reported)
+        capabilities(&self.config, info)
     }
 
     /// Makes the provider ready for a request with these needs; starts its engine where it is not running.
@@ -281,25 +304,6 @@ fn managed_target(endpoint: &Endpoint) -> Target {
         api: Api::Openai,
         kind: UpstreamKind::Provider,
     })
-}
-
-/// Capabilities that depend on the arguments of an engine, and that a running server does not report. Unknown where a script
-/// starts the server, because its own arguments are hidden.
-fn by_arguments(provider: &ProviderConfig) -> Capabilities {
-    let ProviderKind::Managed(managed) = &provider.kind else { return Capabilities::default() };
-    let ManagedEngine { spec, options, .. } = managed.as_ref();
-    let flags = spec.server.capability_flags();
-    let is_script = spec.command.as_ref().is_some_and(|command| !command.ends_with(spec.server.program()));
-    let shown = |flags: &[&str]| {
-        if flags.is_empty() || options.env.iter().any(|(name, _)| spec.server.has_variable_for(name, flags)) {
-            return None;
-        }
-        // Python's argparse accepts underscores for hyphens.
-        let mut given = options.extra_args.iter().map(|argument| argument.replace('_', "-"));
-        let is_given = given.any(|argument| flags.contains(&argument.as_str()));
-        (is_given || !is_script).then_some(is_given)
-    };
-    Capabilities { tools: shown(flags.tools), embeddings: shown(flags.embeddings), ..Capabilities::default() }
 }
 
 /// Builds the registry of a configuration. Engines whose configuration is the same as in `before` go on as they are.

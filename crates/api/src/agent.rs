@@ -230,6 +230,9 @@ pub struct ProviderStatus {
     pub model: Option<String>,
     /// What the model can do.
     pub capabilities: Capabilities,
+    /// Why requests with tools do not fall back to it, or may not; `None` where they do, and of a provider that is for no Llm.
+    #[serde(default)]
+    pub without_tools: Option<WithoutTools>,
     /// Tokens that it writes in a second, as last measured.
     pub tokens_per_second: Option<f64>,
     /// Answers that it is writing now.
@@ -289,6 +292,26 @@ impl Capabilities {
             context_length: self.context_length.or(other.context_length),
         }
     }
+}
+
+impl Capabilities {
+    /// Whether the model calls tools, in one word.
+    pub const fn tools_word(&self) -> &'static str {
+        match self.tools {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "unknown",
+        }
+    }
+}
+
+/// Why requests with tools do not fall back to a local provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithoutTools {
+    /// One line.
+    pub reason: String,
+    /// The next step.
+    pub hint: String,
 }
 
 /// Why a local provider cannot be used.
@@ -529,6 +552,25 @@ impl Finding {
         Self { what: what.into(), state, message: message.into(), hint: None }
     }
 
+    /// Whether requests with tools fall back to a local provider.
+    pub fn tools(provider: &str, capabilities: &Capabilities, without: Option<WithoutTools>) -> Self {
+        let what = format!("tools of {provider}");
+        match (without, capabilities.tools) {
+            (Some(without), _) => {
+                Self::new(what, FindingState::Warning, without.reason).hint(Some(without.hint))
+            }
+            (None, Some(true)) => {
+                Self::new(what, FindingState::Ok, "requests with tools may fall back to it")
+            }
+            (None, Some(false)) => Self::new(what, FindingState::Ok, "its model calls none"),
+            (None, None) => {
+                let message =
+                    "its server does not report whether the model calls them, and gets such requests";
+                Self::new(what, FindingState::Ok, message)
+            }
+        }
+    }
+
     /// Sets the next step.
     #[must_use]
     pub fn hint(mut self, hint: Option<String>) -> Self {
@@ -575,7 +617,7 @@ mod tests {
     fn status_reads_and_writes_the_same_json() {
         let engine = r#"{"name":"desk","state":"starting","phase":"waiting-for-room","percent":null,"since":"2026-01-02T03:04:05.678Z","pid":7,"port":null,"socket":"/run/s","model":"m","inFlight":0,"queued":1,"lastUsed":null,"residentBytes":1048576,"gpuBytes":8304721920,"starts":2,"lastError":null}"#;
         let provider = format!(
-            r#"{{"name":"desk","type":"vllm-managed","model":null,"capabilities":{{"tools":true,"vision":null,"prefill":null,"embeddings":false,"messages":true,"responses":null,"countsTokens":true,"contextLength":4096}},"tokensPerSecond":12.3,"running":1,"answers":2,"outputTokens":30,"failoverFor":["claude"],"unavailable":{{"reason":"r","hint":null}},"engine":{engine}}}"#
+            r#"{{"name":"desk","type":"vllm-managed","model":null,"capabilities":{{"tools":true,"vision":null,"prefill":null,"embeddings":false,"messages":true,"responses":null,"countsTokens":true,"contextLength":4096}},"withoutTools":{{"reason":"r","hint":"h"}},"tokensPerSecond":12.3,"running":1,"answers":2,"outputTokens":30,"failoverFor":["claude"],"unavailable":{{"reason":"r","hint":null}},"engine":{engine}}}"#
         );
         let last = r#"{"event":"failover","at":"2026-01-02T03:04:05Z","request":"r","who":"w","llm":"claude","provider":"desk","class":"connect","access":["allowed"],"outcome":"served"}"#;
         let status = format!(

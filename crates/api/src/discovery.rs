@@ -1,5 +1,7 @@
 //! The model servers and models of a machine, as `mcplocal --discover` prints them and `mcpctl local init` offers them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -44,6 +46,9 @@ pub struct FoundServer {
     pub url: Url,
     /// The models that it lists; none where it wants a key.
     pub models: Vec<String>,
+    /// Whether a model calls tools, of those that it reports this of.
+    #[serde(default)]
+    pub tools: BTreeMap<String, bool>,
     /// Whether it answers only with a key.
     pub wants_key: bool,
     /// The user whose program it is, where that is another one than the agent's.

@@ -2,10 +2,14 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use mcpctl_testkit::{daemons::Mcpd, model_server::ModelServer};
+use mcpctl_testkit::{
+    daemons::Mcpd,
+    model_server::ModelServer,
+    other_user::{Squatter, may_act_as_other_user},
+};
 use serde_json::json;
 
-use crate::shell::Shell;
+use crate::{pty::Terminal, shell::Shell, terminal::fake_mcpd};
 
 /// A shell with an empty home, where only what the test puts there is found.
 async fn at_home(mcpd: &Mcpd) -> Shell {
@@ -138,4 +142,132 @@ async fn running_agent_is_not_redirected_by_another_context() {
         serde_json::from_str(&shell.run(&["local", "status", "-o", "json"]).await.succeeded()).unwrap();
     assert_eq!(status["server"], json!(format!("{}/", other.url())));
     shell.run(&["local", "down"]).await.succeeded();
+}
+
+#[tokio::test]
+async fn questions_are_asked_again_until_their_answer_is_one() {
+    let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
+    mcpd.llm("gpt", &provider.base_url()).await;
+    mcpd.llm("claude", &provider.base_url()).await;
+    let ollama = ModelServer::start().await;
+    ollama.set_models(&["qwen:7b"]);
+    let mut shell = at_home(&mcpd).await;
+    shell.env.push(("OLLAMA_HOST", ollama.base_url().replace("http://", "").replace("/v1", "")));
+    put(&shell.path("bin/llama-server"), b"#!/bin/sh\nexit 1\n", 0o755);
+    put(&shell.path("models/tiny.gguf"), b"GGUF", 0o644);
+    let file = shell.path("config/mcpctl/mcplocal.yaml");
+
+    let mut terminal = Terminal::start(&shell, &["local", "init"]);
+    terminal.shows("  1  tiny.gguf, 1 MiB, started by the agent").await;
+    terminal.shows("  2  qwen:7b, of Ollama, which runs at ").await;
+    for (question, answer) in [
+        ("which local model? [1]", "3\r"),
+        ("a number from 1 to 2", "2\r"),
+        ("central Llms that you may run: claude, gpt", ""),
+        ("names, `all` or `none` [all]", "gpt, gtp\r"),
+        ("`gtp` is not one of them", "gpt\r"),
+        ("failoverFor: [gpt]", ""),
+        ("mcplocal.yaml`? [Y/n]", "n\r"),
+        ("nothing was written", ""),
+    ] {
+        terminal.shows(question).await;
+        terminal.keys(answer);
+    }
+    assert_eq!(terminal.child.wait().await.unwrap().code(), Some(1));
+    assert!(!file.exists());
+
+    // All defaults: Enter at each question.
+    let mut terminal = Terminal::start(&shell, &["local", "init"]);
+    for question in ["which local model? [1]", "`none` [all]", "mcplocal.yaml`? [Y/n]"] {
+        terminal.shows(question).await;
+        terminal.keys("\r");
+    }
+    terminal.shows("start the agent: mcpctl local up").await;
+    assert!(terminal.child.wait().await.unwrap().success());
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.contains("model: ~/models/tiny.gguf") && text.contains("failoverFor: [claude, gpt]"),
+        "{text}"
+    );
+    assert!(text.contains("    # capabilities: [tools]\n"), "{text}");
+
+    // A file that is there is replaced after a question only.
+    let mut terminal = Terminal::start(&shell, &["local", "init"]);
+    terminal.shows("replace it?").await;
+    terminal.keys("n");
+    terminal.shows("nothing was written").await;
+    assert_eq!(terminal.child.wait().await.unwrap().code(), Some(1));
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}
+
+#[tokio::test]
+async fn other_users_server_is_taken_by_its_name_and_after_a_question_alone() {
+    if !may_act_as_other_user() {
+        return;
+    }
+    let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
+    mcpd.llm("gpt", &provider.base_url()).await;
+    let squatter = Squatter::start("127.0.0.1:0", r#"{"data":[{"id":"qwen:7b","owned_by":"library"}]}"#);
+    let mut shell = at_home(&mcpd).await;
+    shell.env.push(("OLLAMA_HOST", squatter.url()));
+    let file = shell.path("config/mcpctl/mcplocal.yaml");
+
+    let error = shell.run(&["local", "init", "--yes"]).await.failed(1);
+    assert!(error.contains(", run by `nobody` (uid 65534)"), "{error}");
+    assert!(error.contains("is never proposed; if you trust it: mcpctl local init --model MODEL"), "{error}");
+    for args in [
+        &["local", "init", "--yes", "--model", "qwen:7b"][..],
+        &["local", "init", "--dry-run", "--model", "qwen:7b"],
+    ] {
+        let error = shell.run(args).await.failed(1);
+        assert!(error.contains("is run by `nobody` (uid 65534), who could read every prompt"), "{error}");
+        assert!(
+            error.contains("run this at a terminal without --yes and --dry-run, where it asks"),
+            "{error}"
+        );
+    }
+    let ask = async |answer: &str| {
+        let mut terminal = Terminal::start(&shell, &["local", "init", "--model", "qwen:7b"]);
+        terminal.shows("who can read what is sent to").await;
+        terminal.keys(answer);
+        terminal
+    };
+    let mut terminal = ask("n").await;
+    terminal.shows("nothing was written").await;
+    assert_eq!(terminal.child.wait().await.unwrap().code(), Some(1));
+    assert!(!file.exists());
+    let mut terminal = ask("y").await;
+    for question in ["`none` [all]", "mcplocal.yaml`? [Y/n]"] {
+        terminal.shows(question).await;
+        terminal.keys("\r");
+    }
+    assert!(terminal.child.wait().await.unwrap().success());
+    assert!(fs::read_to_string(&file).unwrap().contains("model: qwen:7b"));
+}
+
+#[tokio::test]
+async fn server_is_asked_whether_its_model_calls_tools() {
+    let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
+    mcpd.llm("gpt", &provider.base_url()).await;
+    for (capabilities, warns, comment) in [
+        (r#"["completion"]"#, true, "reports that the model calls no tools"),
+        (r#"["completion", "tools"]"#, false, "reports that the model calls tools"),
+    ] {
+        let show = format!(r#"{{"capabilities": {capabilities}}}"#);
+        let ollama = fake_mcpd(move |line| {
+            let (status, body) = match line.split(' ').nth(1) {
+                Some("/v1/models") => (200, r#"{"data":[{"id":"qwen:7b","owned_by":"library"}]}"#.to_owned()),
+                Some("/api/show") => (200, show.clone()),
+                _ => (404, "{}".to_owned()),
+            };
+            (status, String::new(), body)
+        });
+        let mut shell = at_home(&mcpd).await;
+        shell.env.push(("OLLAMA_HOST", ollama.await));
+        let output = shell.run(&["local", "init", "--dry-run"]).await;
+        let warned = output.stderr.contains("warning: Ollama reports that `qwen:7b` calls no tools");
+        assert_eq!((output.code, warned), (0, warns), "{}", output.stderr);
+        assert!(output.stdout.contains(comment), "{}", output.stdout);
+        assert_eq!(output.stdout.contains("# capabilities: [tools]"), warns, "{}", output.stdout);
+    }
 }

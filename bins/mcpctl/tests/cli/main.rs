@@ -40,6 +40,7 @@ mod sso;
 mod story;
 mod terminal;
 mod tls;
+mod tools;
 mod top;
 mod usage;
 mod width;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mcpctl_dialect::{Dialect, Operation};
-use mcpctl_upstream::{Auth, Target};
+use mcpctl_upstream::{Api, AttemptTimeouts, Auth, Target, TargetConfig, UpstreamKind};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use url::Url;
 
 use super::Capabilities;
 
@@ -35,6 +36,27 @@ pub struct ModelInfo {
     pub capabilities: Capabilities,
     /// Whether it lists its models for everyone, and refuses requests with the key that it gets.
     pub refuses_key: bool,
+}
+
+/// What a server at the base of its API reports about one of its models; it gets no key.
+pub async fn reported(http: &reqwest::Client, base: &Url, model: &str) -> Capabilities {
+    let target = Target::new(TargetConfig {
+        base_url: base.clone(),
+        socket: None,
+        model: Some(model.to_owned()),
+        credential: None,
+        timeouts: AttemptTimeouts {
+            connect: PROBE_TIMEOUT,
+            response: PROBE_TIMEOUT,
+            answer: PROBE_TIMEOUT,
+            first_token: PROBE_TIMEOUT,
+            idle: PROBE_TIMEOUT,
+        },
+        api: Api::Openai,
+        kind: UpstreamKind::Provider,
+    });
+    let probe = ModelProbe::new(http, &target);
+    probe.capabilities(&probe.root(), model).await
 }
 
 /// Why a server reports nothing.
@@ -105,12 +127,7 @@ impl ModelProbe {
                 context_length: entry.and_then(|entry| number(entry.get("max_model_len"))),
                 ..Capabilities::default()
             },
-            _ => {
-                let mut root = list.clone();
-                root.set_query(None);
-                let base = root.as_str().strip_suffix("/models").unwrap_or_default();
-                self.capabilities(base.strip_suffix("/v1").unwrap_or(base), name).await
-            }
+            _ => self.capabilities(&self.root(), name).await,
         };
         let counts_tokens = match counter {
             RouteProbe::Served => Some(true),
@@ -138,6 +155,14 @@ impl ModelProbe {
                 _ => RouteProbe::Unknown,
             },
         }
+    }
+
+    /// The address of the server without the path of OpenAI's API.
+    fn root(&self) -> String {
+        let mut models = self.target.models();
+        models.set_query(None);
+        let base = models.as_str().strip_suffix("/models").unwrap_or_default();
+        base.strip_suffix("/v1").unwrap_or(base).to_owned()
     }
 
     /// Each server knows one of the three routes.

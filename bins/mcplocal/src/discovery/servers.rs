@@ -1,13 +1,16 @@
 //! Model servers that run already: each usual address is asked for its list of models, without a credential.
 
-use std::{env, time::Duration};
+use std::{collections::BTreeMap, env, time::Duration};
 
+use futures::StreamExt as _;
 use mcpctl_api::{discovery::FoundServer, visible::is_hidden};
 use mcpctl_client::is_loopback;
 use mcpctl_owner::{connection, own_uid, user_name};
 use reqwest::redirect::Policy;
 use serde_json::Value;
 use url::Url;
+
+use crate::capabilities;
 
 /// The server is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
@@ -17,6 +20,9 @@ const MAX_BODY: usize = 1 << 20;
 /// Models of one server that are listed, and characters of their names.
 const MAX_MODELS: usize = 200;
 const MAX_NAME: usize = 256;
+/// Models of one server that are asked about, as many as a question of `mcpctl local init` lists; and how many at once.
+const MAX_ASKED: usize = 20;
+const ASKED_AT_ONCE: usize = 4;
 
 /// A server's product, and the address at which it listens unless it is configured otherwise.
 struct Usual {
@@ -79,7 +85,8 @@ async fn ask(http: &reqwest::Client, usual: &Usual) -> Option<FoundServer> {
     let user = foreign_user(&url);
     if matches!(answer.status().as_u16(), 401 | 403) {
         let product = usual.product.to_owned();
-        return Some(FoundServer { product, url, models: Vec::new(), wants_key: true, user });
+        let (models, tools) = (Vec::new(), BTreeMap::new());
+        return Some(FoundServer { product, url, models, tools, wants_key: true, user });
     }
     if !answer.status().is_success() {
         return None;
@@ -103,7 +110,19 @@ async fn ask(http: &reqwest::Client, usual: &Usual) -> Option<FoundServer> {
     };
     let is_name = |name: &String| name.chars().count() <= MAX_NAME && !name.chars().any(is_hidden);
     let models = models.iter().filter_map(|model| text(model, "id")).filter(is_name).take(MAX_MODELS);
-    Some(FoundServer { product: product.to_owned(), url, models: models.collect(), wants_key: false, user })
+    let models: Vec<String> = models.collect();
+    // vLLM reports nothing about them.
+    let tools = if product == "vLLM" { BTreeMap::new() } else { tools(http, &url, &models).await };
+    Some(FoundServer { product: product.to_owned(), url, models, tools, wants_key: false, user })
+}
+
+/// Whether the first models call tools, as far as the server reports it in time.
+async fn tools(http: &reqwest::Client, url: &Url, models: &[String]) -> BTreeMap<String, bool> {
+    let asked = models.iter().take(MAX_ASKED).map(|model| async move {
+        Some((model.clone(), capabilities::reported(http, url, model).await.tools?))
+    });
+    let answers = futures::stream::iter(asked).buffer_unordered(ASKED_AT_ONCE);
+    answers.take_until(tokio::time::sleep(TIMEOUT)).filter_map(std::future::ready).collect().await
 }
 
 /// The other user whose program listens there; `None` where the system does not list who does.

@@ -56,7 +56,10 @@ pub async fn start(
     let ready = engine.start(Instant::now() + provider.wait_timeout()).await;
     provider.count_start(&app.metrics, ready.is_ok());
     match ready {
-        Ok(()) => Ok(Json(engine.measured_status())),
+        Ok(()) => {
+            provider.learn_model().await;
+            Ok(Json(engine.measured_status()))
+        }
         Err(error) => {
             let http = LocalHttpError::new(
                 StatusCode::BAD_GATEWAY,

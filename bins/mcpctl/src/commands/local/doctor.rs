@@ -6,7 +6,7 @@ use std::{
     process::{ExitCode, Stdio},
 };
 
-use mcpctl_api::agent::{AgentStatus, Finding, FindingState, FollowState};
+use mcpctl_api::agent::{AgentStatus, Finding, FindingState, FollowState, ProviderStatus};
 use tokio::process::Command;
 
 use super::{service, status};
@@ -33,7 +33,10 @@ pub async fn run(args: Args) -> Outcome {
     let mut findings = vec![agent_runs(agent.as_ref())];
     findings.extend(agent.iter().map(|agent| feed(&agent.status)));
     findings.push(as_a_service().await);
-    findings.extend(check(&agent::program()?, args.config.as_deref()).await?);
+    let checked = check(&agent::program()?, args.config.as_deref()).await?;
+    // The running agent has asked the servers of engines, which the checks do not start; its file may be another one.
+    let known = agent.iter().filter(|_| args.config.is_none()).flat_map(|agent| tools(&agent.status));
+    findings.extend(with_known(checked, known.collect()));
     findings.extend(agent.iter().flat_map(|agent| journal(&agent.status)));
     let well = findings.iter().all(|finding| finding.state != FindingState::Failed);
     if !args.output.print(&findings)? {
@@ -97,6 +100,25 @@ fn feed(agent: &AgentStatus) -> Finding {
         FollowState::Denied => (FindingState::Failed, Some(status::login_hint(agent))),
     };
     Finding::new("feed", state, status::feed(agent)).hint(hint)
+}
+
+/// Whether requests with tools fall back to each provider, as far as the running agent knows.
+fn tools(status: &AgentStatus) -> impl Iterator<Item = Finding> {
+    let known = |provider: &&ProviderStatus| {
+        !provider.failover_for.is_empty() && provider.capabilities.tools.is_some()
+    };
+    let finding = |provider: &ProviderStatus| {
+        Finding::tools(&provider.name, &provider.capabilities, provider.without_tools.clone())
+    };
+    status.providers.iter().filter(known).map(finding)
+}
+
+/// The findings, with what the agent knows in place of those about the same.
+fn with_known(findings: Vec<Finding>, known: Vec<Finding>) -> impl Iterator<Item = Finding> {
+    let newer = move |finding: Finding| {
+        known.iter().find(|known| known.what == finding.what).cloned().unwrap_or(finding)
+    };
+    findings.into_iter().map(newer)
 }
 
 async fn as_a_service() -> Finding {

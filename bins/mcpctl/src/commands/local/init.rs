@@ -93,6 +93,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         true => None,
         false => Some(choose(&found, args.model.as_deref(), asks)?),
     };
+    if let Some(Choice::Running { model, product, tools: Some(false), .. }) = &choice {
+        note!(Tone::Warning, "warning:"; " {product} reports that `{model}` calls no tools: requests with tools, as of Claude Code and Codex, do not fall back to it");
+    }
     let llms = llms(global, &central).await;
     let failover_for = match (&choice, args.failover_for) {
         (None, _) => Vec::new(),
@@ -159,6 +162,9 @@ async fn discover() -> Result<Discovery, Failure> {
             false => format!("models: {}", server.models.len()),
         };
         note!("  server   {} at {}{user}, {models}", server.product, server.url);
+    }
+    if found.servers.iter().any(|server| server.user.is_some() && !server.models.is_empty()) {
+        note!(Tone::Hint, "hint:"; " a server that another user runs reads every prompt, so it is never proposed; if you trust it: mcpctl local init --model MODEL, at a terminal");
     }
     note!("  models on the disk: {}{}", found.models.len(), if found.incomplete { " or more" } else { "" });
     Ok(found)

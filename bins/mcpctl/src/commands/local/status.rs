@@ -83,6 +83,7 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
         "TYPE",
         "MODEL",
         "FAILOVER FOR",
+        "TOOLS",
         "STATE",
         "MEMORY",
         "GPU",
@@ -186,6 +187,13 @@ fn problems(status: &AgentStatus) -> Result<(), Failure> {
             hint(&format!("{}; no restart is needed", unavailable.hint.as_deref().unwrap_or_default()))?;
         }
     }
+    for provider in status.providers.iter().filter(|provider| provider.capabilities.tools == Some(false)) {
+        if let Some(without) = &provider.without_tools {
+            data!("")?;
+            text(&format!("`{}`: ", one_line(&provider.name)), &without.reason)?;
+            hint(&without.hint)?;
+        }
+    }
     for unknown in &status.unknown_llms {
         data!("")?;
         text(&format!("`{}`: ", one_line(&unknown.provider)), &unknown.reason)?;
@@ -211,11 +219,13 @@ fn runs_beside_gpu(provider: &ProviderStatus) -> bool {
 
 /// A provider on a terminal that is too narrow for the table: its state and what it is for, then the rest.
 fn two_lines(provider: &ProviderStatus) -> Result<(), Failure> {
-    let [name, kind, model, failover_for, state, memory, gpu, running, queued, rate, since] = row(provider);
+    let [name, kind, model, failover_for, tools, state, memory, gpu, running, queued, rate, since] =
+        row(provider);
     let purpose = if failover_for.is_empty() { String::new() } else { format!(", for {failover_for}") };
     let since = if since.is_empty() { since } else { format!(" for {since}") };
     paragraph(Tone::Title, &one_line(&name), &format!(" {}", one_line(&format!("{state}{since}{purpose}"))))?;
-    let named = [("memory ", memory), ("GPU ", gpu), ("running ", running), ("queued ", queued)];
+    let named =
+        [("tools: ", tools), ("memory ", memory), ("GPU ", gpu), ("running ", running), ("queued ", queued)];
     let named = named
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
@@ -246,7 +256,7 @@ fn expiry_warning(status: &AgentStatus) -> Option<ExpiryWarning> {
     expiry::warning(contexts.signed_in_at(&status.server)?)
 }
 
-fn row(provider: &ProviderStatus) -> [String; 11] {
+fn row(provider: &ProviderStatus) -> [String; 12] {
     let engine = provider.engine.as_ref();
     let failover_for: Vec<&str> = provider.failover_for.iter().map(|llm| llm.as_str()).collect();
     // Of a path the last segment is the most specific.
@@ -260,6 +270,11 @@ fn row(provider: &ProviderStatus) -> [String; 11] {
         provider.kind.clone(),
         model.to_owned(),
         failover_for.join(", "),
+        // Of one that computes embeddings there is nothing to know.
+        match provider.capabilities.embeddings {
+            Some(true) => String::new(),
+            _ => provider.capabilities.tools_word().to_owned(),
+        },
         match (&provider.unavailable, engine) {
             (Some(_), _) => "unavailable".to_owned(),
             (None, Some(engine)) => agent::engine_state(engine),

@@ -29,6 +29,8 @@ pub enum Choice {
         url: Url,
         /// By which it lists the model.
         model: String,
+        /// Whether the model calls tools, where the server reports it.
+        tools: Option<bool>,
     },
 }
 
@@ -66,7 +68,14 @@ impl Choice {
                 let at = if model.starts_with('/') { format!(" ({model})") } else { String::new() };
                 format!("{}, {size}started by the agent with {program}{at}", self.model())
             }
-            Self::Running { product, url, model } => format!("{model}, of {product}, which runs at {url}"),
+            Self::Running { product, url, model, tools } => {
+                let tools = match tools {
+                    Some(true) => ", calls tools",
+                    Some(false) => ", calls no tools",
+                    None => "",
+                };
+                format!("{model}, of {product}, which runs at {url}{tools}")
+            }
         }
     }
 }
@@ -117,6 +126,7 @@ fn running(server: &FoundServer) -> impl Iterator<Item = Choice> {
         product: server.product.clone(),
         url: server.url.clone(),
         model: model.clone(),
+        tools: server.tools.get(model).copied(),
     })
 }
 
@@ -178,6 +188,8 @@ pub fn named(found: &Discovery, named: &str) -> Result<Choice, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -186,6 +198,7 @@ mod tests {
             product: "Ollama".to_owned(),
             url: url.parse().unwrap(),
             models: vec![model.to_owned()],
+            tools: BTreeMap::new(),
             wants_key: false,
             user: user.map(str::to_owned),
         };

@@ -110,6 +110,7 @@ pub fn document(
             format!("    failoverFor: [{}]\n", names.join(", "))
         }
     });
+    text.push_str(tools(choice));
     if matches!(choice, Choice::Managed { .. }) {
         text.push_str(
             "    # idleTimeout: 15m            # stopped after this time without a request\n\
@@ -132,6 +133,30 @@ pub fn document(
         names.push(name);
     }
     text
+}
+
+/// What the file has about tools: nothing to write where the server reports that the model calls them, because the agent asks it too.
+fn tools(choice: &Choice) -> &'static str {
+    match choice {
+        Choice::Running { tools: Some(true), .. } => {
+            "    # Its server reports that the model calls tools, as Claude Code, Codex and other agents need.\n"
+        }
+        Choice::Running { tools: Some(false), .. } => {
+            "    # Its server reports that the model calls no tools: requests with tools, as of Claude Code and Codex, do not fall\n\
+             \x20   # back to it. Where it does call them, this line declares it; a list is complete.\n\
+             \x20   # capabilities: [tools]\n"
+        }
+        Choice::Managed { provider_type, .. } if provider_type.starts_with("vllm") => {
+            "    # Without these arguments requests with tools, as of Claude Code and Codex, do not fall back to it. The parser is\n\
+             \x20   # the model's, by vLLM's documentation.\n\
+             \x20   # extraArgs: [--enable-auto-tool-choice, --tool-call-parser, hermes]\n"
+        }
+        Choice::Running { .. } | Choice::Managed { .. } => {
+            "    # Whether the model calls tools, as Claude Code and Codex need: its server is asked once it runs, and\n\
+             \x20   # `mcpctl local status` shows it. This line declares it instead; a list is complete.\n\
+             \x20   # capabilities: [tools]\n"
+        }
+    }
 }
 
 /// The keys that say what the provider is.
