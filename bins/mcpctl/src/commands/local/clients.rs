@@ -64,7 +64,7 @@ impl ClientProgram {
             Self::ClaudeCode => "claude",
             Self::Codex => "codex",
             Self::Aider => "aider",
-            Self::Continue => "choose the model in Continue",
+            Self::Continue => "cn, or choose the model in the editor",
             Self::Langchain | Self::VercelAi => "",
         }
     }
