@@ -203,7 +203,12 @@ pub fn yaml(value: &impl Serialize) -> Result<String, Failure> {
 pub fn llm_state(status: &LlmStatus) -> String {
     let state = status.state.describe();
     match status.failing_since {
-        Some(since) if matches!(status.state, LlmState::Failing | LlmState::BreakerOpen) => {
+        Some(since)
+            if matches!(
+                status.state,
+                LlmState::Failing | LlmState::BreakerOpen | LlmState::BreakerHalfOpen
+            ) =>
+        {
             format!("{state} since {}", table::age(since))
         }
         _ => state.to_owned(),

@@ -50,6 +50,8 @@ pub enum LlmState {
     Failing,
     /// The breakers of all its upstreams are open.
     BreakerOpen,
+    /// None of them is closed, and one lets a request through to try its upstream, or will let the next one through.
+    BreakerHalfOpen,
     /// A key of it is void.
     NoCredential,
 }
@@ -62,6 +64,7 @@ impl LlmState {
             Self::Unknown => "unused",
             Self::Failing => "failing",
             Self::BreakerOpen => "breaker open",
+            Self::BreakerHalfOpen => "breaker half open",
             Self::NoCredential => "no credential",
         }
     }

@@ -211,7 +211,7 @@ impl Waiting<'_> {
     }
 }
 
-/// Whether mcpd would send a request to the Llm.
+/// Whether mcpd would send a request to the Llm; the breaker that is half open lets the next one through.
 fn can_be_sent(status: &LlmStatus) -> bool {
     !matches!(status.state, LlmState::BreakerOpen | LlmState::NoCredential) && status.void_keys.is_empty()
 }

@@ -136,7 +136,10 @@ pub(super) fn status_of(app: &App, caller: &Caller, stored: &Stored) -> LlmStatu
     let state = if !void_keys.is_empty() {
         LlmState::NoCredential
     } else if breakers.iter().all(is_open) {
-        LlmState::BreakerOpen
+        match breakers.iter().any(|breaker| breaker.state == BreakerState::HalfOpen) {
+            true => LlmState::BreakerHalfOpen,
+            false => LlmState::BreakerOpen,
+        }
     } else if seen.failing_since.is_some() {
         LlmState::Failing
     } else if seen.last_used_at.is_some() {

@@ -2,7 +2,7 @@
 
 use mcpctl_testkit::daemons::{Mcpd, eventually};
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::browser::Browser;
 
@@ -51,6 +51,11 @@ async fn breaker_that_lets_a_request_through_is_so_named_on_both_pages() {
         .await;
         browser.get(path).await.lacks(">breaker open<");
     }
+    let status: Value = mcpd.get("/api/v1/llms/gpt/status", &mcpd.admin()).await.json().await.unwrap();
+    assert_eq!(
+        (&status["state"], &status["breakers"][0]["state"]),
+        (&json!("breakerHalfOpen"), &json!("halfOpen"))
+    );
 }
 
 #[tokio::test]

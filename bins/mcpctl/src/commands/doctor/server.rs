@@ -209,16 +209,17 @@ fn models(report: &mut Report, statuses: &[LlmStatus]) -> Result<(), Failure> {
         let hint = "an administrator makes one (`mcpctl create llm -h`), or binds the account to a role such as llm-user";
         return report.warn("llms", text, Some(hint));
     }
+    let failing = [LlmState::Failing, LlmState::BreakerOpen, LlmState::BreakerHalfOpen];
     let count = |wanted: &[LlmState]| statuses.iter().filter(|llm| wanted.contains(&llm.state)).count();
     let counts = [
         (count(&[LlmState::Ok]), "ok"),
         (count(&[LlmState::Unknown]), "not used since mcpd's start"),
-        (count(&[LlmState::Failing, LlmState::BreakerOpen]), "failing"),
+        (count(&failing), "failing"),
         (count(&[LlmState::NoCredential]), "without a credential"),
     ];
     let shown = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let shown = shown.collect::<Vec<_>>().join(", ");
-    match count(&[LlmState::Failing, LlmState::BreakerOpen, LlmState::NoCredential]) {
+    match count(&failing) + count(&[LlmState::NoCredential]) {
         0 => report.ok("llms", shown)?,
         _ => report.warn("llms", &shown, None)?,
     }

@@ -248,6 +248,7 @@ fn llm_lines(llms: &[LlmRates], columns: u16, room: usize) -> Vec<PageLine> {
     let (shown, left_out) = llms.split_at_checked(shown).unwrap_or((llms, &[]));
     let tones = shown.iter().map(|llm| match llm.state {
         LlmState::Failing | LlmState::BreakerOpen | LlmState::NoCredential => Tone::Bad,
+        LlmState::BreakerHalfOpen => Tone::Warning,
         LlmState::Ok if llm.errors > 0 => Tone::Warning,
         LlmState::Ok | LlmState::Unknown => Tone::Plain,
     });

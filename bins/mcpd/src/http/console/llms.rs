@@ -7,7 +7,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use mcpctl_api::{
     Kind, Name, Spec, Verb,
     activity::ActivityCounts,
-    breaker_status::{BreakerState, LlmState, LlmStatus},
+    breaker_status::{LlmState, LlmStatus},
 };
 use serde::Deserialize;
 
@@ -67,9 +67,8 @@ impl Row {
 
 /// The class of an Llm's state in the style sheet, and its name. Where a breaker lets a request through to try, the Llm may be well again.
 pub(super) fn state_of(status: &LlmStatus) -> (&'static str, &'static str) {
-    let tries = status.breakers.iter().any(|breaker| breaker.state == BreakerState::HalfOpen);
     let class = match status.state {
-        LlmState::BreakerOpen if tries => return ("warn", "breaker half open"),
+        LlmState::BreakerHalfOpen => "warn",
         LlmState::Ok => "good",
         LlmState::Unknown => "plain",
         LlmState::Failing | LlmState::BreakerOpen | LlmState::NoCredential => "bad",
