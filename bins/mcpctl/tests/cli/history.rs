@@ -149,6 +149,10 @@ async fn failovers_on_workstations_count_in_usage() {
         all.iter().all(|fallback| fallback["handedOver"] == "yes").then_some(())
     };
     eventually("all lines are handed over", all_handed_over).await;
+    let shown = admin.run(&["usage", "--by", "llm"]).await;
+    assert!(shown.stderr.contains("fallbacks to local models have no tokens here"), "{}", shown.stderr);
+    let ends = admin.run(&["audit", "--action", "failover-end"]).await.succeeded();
+    assert!(ends.contains("tokens"), "{ends}");
     // Handed over once more, they are not counted again.
     let head = deployment.agent.state_dir().join("journal.head");
     let handed: Value = serde_json::from_slice(&std::fs::read(&head).unwrap()).unwrap();

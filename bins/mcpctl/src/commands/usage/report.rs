@@ -129,6 +129,11 @@ pub fn table(mut page: UsagePage, zone: &TimeZone, wide: bool, plots: bool) -> R
             "an account's usage counts in each of its groups, so that the rows add up to more than the total"
         );
     }
+    if page.totals.fallbacks > 0 {
+        note!(
+            "fallbacks to local models have no tokens here: `mcpctl audit --action failover-end` has what agents report"
+        );
+    }
     if page.totals.unpriced > 0 {
         note!("`?`: requests without a known price: {}", grouped(page.totals.unpriced));
     }
