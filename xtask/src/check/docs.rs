@@ -1,5 +1,5 @@
 //! The documents agree with the tree: links, files that comments name, invariants, attacks and their tests, error codes,
-//! the examples, the commands, and the metrics that dashboards name.
+//! the examples, the commands, and the metrics that dashboards name. mdBook and promtool look at what they read where they are installed.
 
 mod attacks;
 mod commands;
@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::metadata::Metadata;
+use crate::book;
 use xtask::cargo;
 
 /// A file of the tree.
@@ -40,6 +41,7 @@ pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
     findings.extend(examples::findings(metadata, &documents)?);
     findings.extend(commands::findings(metadata, &documents)?);
     findings.extend(monitoring::findings(&root, &sources)?);
+    findings.extend(book::findings()?);
     findings.extend(errors::findings(&documents, &sources)?);
     Ok(findings)
 }
