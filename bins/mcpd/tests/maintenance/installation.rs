@@ -36,7 +36,9 @@ impl Installation {
         mcpd.apply(json!([
             {"kind": "Secret", "name": "openai", "data": {"token": "sk-of-the-secret"}},
             {"kind": "Llm", "name": "gpt", "type": "openai", "url": provider.base_url(), "model": "m",
-             "apiKey": {"secret": "openai", "key": "token"}},
+             "apiKey": {"secret": "openai", "key": "token"}, "labels": {"team": "a"},
+             "annotations": {"example.com/runbook": "first line\nsecond: ü"}},
+            {"kind": "Group", "name": "team", "annotations": {"owner": "alice"}},
             {"kind": "Limit", "name": "all", "per": "subject", "requests": {"max": 1000, "window": "1h"}},
         ]))
         .await;
@@ -71,10 +73,13 @@ impl Installation {
 /// What all lists of an mcpd show, without the tokens of its tests.
 pub async fn resources(mcpd: &Mcpd, token: &str) -> Value {
     let mut all = json!({});
-    for kind in ["llms", "secrets", "users", "roles", "rolebindings", "tokens", "limits"] {
+    for kind in ["llms", "secrets", "users", "groups", "roles", "rolebindings", "tokens", "limits"] {
         let list = mcpd.request(Method::GET, &format!("/api/v1/{kind}"), token).send().await.unwrap();
         assert_eq!(list.status(), StatusCode::OK, "{kind}");
         all[kind] = list.json::<Value>().await.unwrap()["items"].take();
+        assert!(
+            kind != "llms" || all[kind][0]["annotations"]["example.com/runbook"] == "first line\nsecond: ü"
+        );
         for item in all[kind].as_array_mut().unwrap() {
             // It changes with every use.
             item.as_object_mut().unwrap().remove("lastUsedAt");
