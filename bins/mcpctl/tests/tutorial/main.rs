@@ -22,6 +22,7 @@ mod llama_server {
                     commands += 1;
                 }
                 "text" => terminal.check_printed(&place, &block.text, &printed),
+                // A block of `bash` installs Codex, which takes 400 MB of disk; `cargo xtask test clients` runs Codex.
                 _ => {}
             }
         }
