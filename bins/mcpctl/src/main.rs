@@ -9,6 +9,7 @@ mod commands;
 mod context;
 mod examples;
 mod failure;
+mod habits;
 mod own_path;
 mod server_keys;
 mod suggest;

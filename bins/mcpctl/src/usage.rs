@@ -7,26 +7,12 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::{commands::Cli, failure::Failure, output, suggest::did_you_mean};
+use crate::{commands::Cli, failure::Failure, habits, output, suggest::did_you_mean};
 
 /// Whether the parser prints a help.
 pub fn shows_help(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
 }
-
-/// Commands and options of kubectl that mcpctl does not have, and what takes their place.
-const HABITS: [(&[&str], &str); 4] = [
-    (
-        &["logs", "log"],
-        "mcpd logs to its standard error; `mcpctl local logs` shows those of a local model server",
-    ),
-    (&["whoami"], "mcpctl whoami"),
-    (&["run"], "mcpctl chat LLM"),
-    (
-        &["-n", "--namespace", "-A", "--all-namespaces"],
-        "there are no namespaces: names are unique, and rules name patterns such as `team-*`",
-    ),
-];
 
 /// Reports what the parser of the command line found; exit code 2.
 pub fn report(error: &clap::Error) -> ExitCode {
@@ -56,24 +42,31 @@ fn suggestion(error: &clap::Error) -> Option<String> {
         ContextValue::String(text) => Some(text.clone()),
         _ => None,
     };
-    let unknown = match error.kind() {
-        ErrorKind::InvalidSubcommand => value(ContextKind::InvalidSubcommand),
-        ErrorKind::UnknownArgument => value(ContextKind::InvalidArg),
-        _ => None,
-    };
-    let habit = HABITS.iter().find(|(words, _)| unknown.as_deref().is_some_and(|word| words.contains(&word)));
-    if let Some((_, hint)) = habit {
-        return Some((*hint).to_owned());
-    }
-    if error.get(ContextKind::SuggestedSubcommand).or(error.get(ContextKind::SuggestedArg)).is_some() {
-        return None;
-    }
     // The innermost command that is understood.
     let mut command = Cli::command();
     for word in std::env::args_os().skip(1) {
         if let Some(below) = command.find_subcommand(&word) {
             command = below.clone();
         }
+    }
+    let argument = value(ContextKind::InvalidArg).unwrap_or_default();
+    let habit = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            habits::command(&value(ContextKind::InvalidSubcommand).unwrap_or_default())
+        }
+        ErrorKind::UnknownArgument => habits::argument(command.get_name(), &argument),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            habits::value(&argument, &value(ContextKind::InvalidValue).unwrap_or_default())
+        }
+        // As in `--watch=true`.
+        ErrorKind::TooManyValues => Some("the option stands alone; leave it out for no"),
+        _ => None,
+    };
+    if let Some(hint) = habit {
+        return Some(hint.to_owned());
+    }
+    if error.get(ContextKind::SuggestedSubcommand).or(error.get(ContextKind::SuggestedArg)).is_some() {
+        return None;
     }
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
@@ -105,7 +98,10 @@ fn failure(text: &str) -> Failure {
     let (mut tips, mut usage) = (Vec::new(), None);
     for paragraph in paragraphs {
         if let Some(tip) = paragraph.strip_prefix("tip: ") {
-            tips.push(tip.to_owned());
+            // An unknown option is seldom meant as a value.
+            if !tip.starts_with("to pass '") {
+                tips.push(tip.to_owned());
+            }
         } else if let Some(of) = paragraph.strip_prefix("Usage: ") {
             usage = Some(format!("usage: {of}"));
         }

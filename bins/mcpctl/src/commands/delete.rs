@@ -1,12 +1,12 @@
 //! `mcpctl delete`.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use mcpctl_api::{Kind, question::Removal};
 use mcpctl_client::{Batch, Client, ClientError};
 
 use super::{
-    files, retry,
+    retry,
     selection::SelectionArgs,
     writing::{DryRun, WriteArgs},
 };
@@ -33,12 +33,6 @@ pub struct Args {
         conflicts_with = "files"
     )]
     what: Vec<String>,
-    /// Remove what these files name, the last first: file, directory, address (https://…), or - for standard input
-    #[arg(long = "filename", short = 'f', value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Read directories below the directories too
-    #[arg(long, short = 'R', requires = "files")]
-    recursive: bool,
     #[command(flatten)]
     selection: SelectionArgs,
     /// Do not fail for what does not exist
@@ -103,15 +97,12 @@ const DELETED: &str = "deleted";
 
 /// The resources that are named or selected.
 async fn targets(global: &Global, args: &Args) -> Result<Vec<(Kind, String)>, Failure> {
-    if args.files.is_empty() {
-        return args.selection.targets(|| global.client(), &args.what).await;
+    let mut targets = args.selection.targets(|| global.client(), &args.what).await?;
+    if args.selection.files.are_given() {
+        // In reverse order, so that a resource is removed before those that it refers to.
+        targets.reverse();
     }
-    if args.selection.selects() {
-        return Err(Failure::usage("either files or a selector, not both"));
-    }
-    // In reverse order, so that a resource is removed before those that it refers to.
-    let found = files::read(&args.files, args.recursive).await?;
-    found.iter().rev().map(|found| Ok((found.document.kind(), found.name()?.to_string()))).collect()
+    Ok(targets)
 }
 
 /// Lists what goes and what goes with it, and asks, where that is hard to undo.

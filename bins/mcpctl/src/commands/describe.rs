@@ -10,7 +10,10 @@ use mcpctl_api::{
 };
 use mcpctl_client::Client;
 
-use super::targets::{LabelSelector, Wanted};
+use super::{
+    files::NamedFiles,
+    targets::{LabelSelector, Wanted},
+};
 use crate::{
     Outcome,
     context::Global,
@@ -29,8 +32,10 @@ const MAX_GRANTEES: usize = 20;
 #[derive(clap::Args)]
 pub struct Args {
     /// A kind, e.g. llm, with names or ids; all of the kind where none is given
-    #[arg(value_name = "KIND [NAME]... | KIND/NAME", required = true)]
+    #[arg(value_name = "KIND [NAME]... | KIND/NAME", required_unless_present = "files")]
     what: Vec<String>,
+    #[command(flatten)]
+    files: NamedFiles,
     /// Only those with these labels, e.g. 'team=a,tier notin (dev),!old'
     #[arg(long, short = 'l', value_name = "SELECTOR")]
     selector: Option<String>,
@@ -38,7 +43,7 @@ pub struct Args {
 
 /// Describes resources; for an Llm also its breakers, and who may run it where the caller may view that, and for a Limit how it stands.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
-    let wanted = Wanted::parse(&args.what)?;
+    let wanted = Wanted::parse_or_read(&args.what, &args.files).await?;
     let selector = LabelSelector::parse(args.selector.as_deref())?;
     if matches!(wanted, Wanted::These(_)) && selector.is_some() {
         return Err(Failure::usage("either names or a selector, not both"));
@@ -83,6 +88,9 @@ async fn separated(client: &Client, before: usize, resource: &Resource) -> Outco
 async fn describe(client: &Client, resource: &Resource) -> Outcome {
     let kind = resource.kind();
     data!("{}", output::yaml(resource)?.trim_end())?;
+    if matches!(resource.spec, Spec::Secret(_)) {
+        data!("# values are stored and never shown; `null` in a document keeps them")?;
+    }
     data!("# made {} ago, changed {} ago", age(resource.created_at), age(resource.updated_at))?;
     if let Spec::Token(token) = &resource.spec {
         // Left out where mcpd does not show it, because it is older.

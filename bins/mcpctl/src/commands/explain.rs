@@ -65,6 +65,9 @@ fn failure(kind: &str, unknown: &UnknownField) -> Failure {
     let parent =
         if unknown.parent.is_empty() { kind.to_owned() } else { format!("{kind}.{}", unknown.parent) };
     let failure = Failure::usage(format!("`{parent}` has no field `{}`", unknown.key));
+    if unknown.parent.is_empty() && ["metadata", "spec"].contains(&unknown.key.as_str()) {
+        return failure.hint(format!("fields stand beside `kind`, e.g. `mcpctl explain {kind}.name`"));
+    }
     if unknown.known.is_empty() {
         return failure.hint("it has no fields below it");
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mcpctl_api::{
-    Document, Name, Spec,
+    Document, Kind, Name, Spec,
     encoding::{self, NotText},
     selector::Selector,
     yaml,
@@ -32,6 +32,30 @@ pub struct FileArgs {
     /// Read directories below the directories too
     #[arg(long, short = 'R')]
     recursive: bool,
+}
+
+/// `-f` of a command that takes names too.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct NamedFiles {
+    /// What these files name: file, directory, address (https://…), or - for standard input
+    #[arg(long = "filename", short = 'f', value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Read directories below the directories too
+    #[arg(long, short = 'R', requires = "files")]
+    recursive: bool,
+}
+
+impl NamedFiles {
+    /// Whether there are some.
+    pub fn are_given(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// The resources that the documents name, in order.
+    pub async fn targets(&self) -> Result<Vec<(Kind, String)>, Failure> {
+        let found = read(&self.files, self.recursive).await?;
+        found.iter().map(|found| Ok((found.document.kind(), found.name()?.to_string()))).collect()
+    }
 }
 
 impl FileArgs {

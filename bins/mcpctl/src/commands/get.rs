@@ -7,6 +7,7 @@ use mcpctl_api::{HumanDuration, Kind, Resource, Spec, Verb};
 use mcpctl_client::{Client, ClientError};
 
 use super::{
+    files::NamedFiles,
     statuses::statuses_of,
     targets::{LabelSelector, Wanted},
     watch::Watch,
@@ -27,8 +28,10 @@ use crate::{
 #[derive(clap::Args)]
 pub struct Args {
     /// A kind, e.g. llms, several (llms,users) or all, with names or ids; all of the kind where none is given
-    #[arg(value_name = "KIND [NAME]... | KIND/NAME", required = true)]
+    #[arg(value_name = "KIND [NAME]... | KIND/NAME", required_unless_present = "files")]
     what: Vec<String>,
+    #[command(flatten)]
+    files: NamedFiles,
     /// Only those with these labels, e.g. 'team=a,tier notin (dev),!old'
     #[arg(long, short = 'l', value_name = "SELECTOR")]
     selector: Option<String>,
@@ -63,7 +66,7 @@ impl Args {
 
 /// Shows resources.
 pub async fn run(global: &Global, mut args: Args) -> Outcome {
-    let wanted = Wanted::parse(&args.what)?;
+    let wanted = Wanted::parse_or_read(&args.what, &args.files).await?;
     if matches!(wanted, Wanted::These(_)) && args.selector.is_some() {
         return Err(Failure::usage("either names or a selector, not both"));
     }

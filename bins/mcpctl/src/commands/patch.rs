@@ -99,6 +99,10 @@ impl Patch {
             PatchType::Merge if !patch.is_object() => {
                 Err(Failure::usage("the patch is not an object").hint("write e.g. -p 'model: gpt-5'"))
             }
+            PatchType::Merge if ["metadata", "spec"].iter().any(|key| patch.get(key).is_some()) => {
+                Err(Failure::usage("documents have no field `metadata` or `spec`")
+                    .hint("fields stand beside each other: write e.g. -p 'model: gpt-5'"))
+            }
             PatchType::Merge => Ok(Self::Merge(patch)),
             PatchType::Json => serde_json::from_value(patch).map(Self::Json).map_err(|error| {
                 Failure::usage(format!("the patch is not a list of operations: {error}")).hint(

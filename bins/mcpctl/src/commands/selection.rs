@@ -4,12 +4,17 @@ use mcpctl_access::builtin;
 use mcpctl_api::{Kind, Name};
 use mcpctl_client::Client;
 
-use super::targets::{LabelSelector, Wanted};
+use super::{
+    files::NamedFiles,
+    targets::{LabelSelector, Wanted},
+};
 use crate::failure::Failure;
 
 /// The arguments that name or select resources.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SelectionArgs {
+    #[command(flatten)]
+    pub files: NamedFiles,
     /// Those of the kind with these labels, e.g. 'team=a,tier notin (dev),!old'
     #[arg(long, short = 'l', value_name = "SELECTOR")]
     selector: Option<String>,
@@ -30,6 +35,13 @@ impl SelectionArgs {
         client: impl FnOnce() -> Result<Client, Failure>,
         words: &[String],
     ) -> Result<Vec<(Kind, String)>, Failure> {
+        if self.files.are_given() {
+            return match (self.selects(), words) {
+                (true, _) => Err(Failure::usage("either files or a selector, not both")),
+                (false, []) => self.files.targets().await,
+                (false, _) => Err(Failure::usage("either files or names, not both")),
+            };
+        }
         let selector = LabelSelector::parse(self.selector.as_deref())?;
         let kinds = match Wanted::parse(words)? {
             Wanted::These(_) if self.selects() => {

@@ -7,7 +7,8 @@ use mcpctl_api::{
     spec::{Subject, SubjectKind},
 };
 
-use crate::failure::Failure;
+use super::files::NamedFiles;
+use crate::{failure::Failure, habits};
 
 /// The kinds of resources, each once, in their order.
 pub fn kinds_of(targets: &[(Kind, String)]) -> Vec<Kind> {
@@ -74,6 +75,15 @@ impl Wanted {
         let names = rest.iter().map(|word| name(word)).collect::<Result<Vec<_>, _>>()?;
         let each = |kind: Kind| names.iter().map(move |name| (kind, name.clone()));
         Ok(Self::These(kinds.into_iter().flat_map(each).collect()))
+    }
+
+    /// As [`Wanted::parse`], or what files name.
+    pub async fn parse_or_read(words: &[String], files: &NamedFiles) -> Result<Self, Failure> {
+        match (files.are_given(), words) {
+            (false, _) => Self::parse(words),
+            (true, []) => files.targets().await.map(Self::These),
+            (true, _) => Err(Failure::usage("either files or names, not both")),
+        }
     }
 
     /// The kinds that may be shown, each once.
@@ -203,6 +213,10 @@ pub(super) fn known_kind(text: &str) -> Result<Kind, Failure> {
             Err(Failure::usage(message).hint(format!("`mcpctl {}` shows it", kind.plural())))
         }
         Err(_) => {
+            let unknown = Failure::usage(format!("`{text}` is not a kind"));
+            if let Some(hint) = habits::kind(text) {
+                return Err(unknown.hint(hint));
+            }
             let words = Kind::RESOURCES.iter().flat_map(|kind| [kind.plural(), kind.singular()]);
             let closest = most_similar(text, words).and_then(|word| word.parse::<Kind>().ok());
             let hint = match closest {
@@ -211,7 +225,7 @@ pub(super) fn known_kind(text: &str) -> Result<Kind, Failure> {
                 }
                 None => format!("kinds are {}", Kind::RESOURCES.map(Kind::plural).join(", ")),
             };
-            Err(Failure::usage(format!("`{text}` is not a kind")).hint(hint))
+            Err(unknown.hint(hint))
         }
     }
 }

@@ -33,7 +33,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(clap::Args)]
 pub struct Args {
     /// A kind and names or ids, e.g. llm claude
-    #[arg(value_name = "KIND [NAME]... | KIND/NAME", required = true)]
+    #[arg(value_name = "KIND [NAME]... | KIND/NAME", required_unless_present = "files")]
     what: Vec<String>,
     #[command(flatten)]
     selection: SelectionArgs,

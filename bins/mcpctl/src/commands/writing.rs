@@ -152,7 +152,7 @@ impl WriteReport {
         }
         match resource {
             Some(resource) => self.items.push(serde_json::to_value(resource)?),
-            None => note!("{}/{name} {word}; you may not view it", kind.plural()),
+            None => self.warn(&[format!("{word}, and you may not view it: `{}/{name}`", kind.plural())]),
         }
         Ok(())
     }

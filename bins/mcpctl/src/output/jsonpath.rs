@@ -32,6 +32,9 @@ impl FromStr for JsonPath {
     type Err = String;
 
     fn from_str(template: &str) -> Result<Self, String> {
+        if template.trim().is_empty() {
+            return Err("the template is empty; write e.g. {.items[*].name}".to_owned());
+        }
         let mut rest = template;
         let parts = parts(&mut rest, 0)?;
         Ok(Self(parts))

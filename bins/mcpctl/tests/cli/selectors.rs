@@ -50,6 +50,34 @@ async fn selectors_select_in_get_describe_and_delete() {
 }
 
 #[tokio::test]
+async fn files_name_what_commands_are_for() {
+    let mcpd = Mcpd::start().await;
+    let shell = shell_with_users(&mcpd).await;
+    for (args, expected) in [
+        (&["get", "-f", "f.yaml", "-o", "name"][..], "users/a1\nusers/b1\nusers/none\n"),
+        (&["label", "-f", "f.yaml", "x=y"], "users/a1 labeled\nusers/b1 labeled\nusers/none labeled\n"),
+        (&["annotate", "-f", "f.yaml", "x=y", "-o", "name"], "users/a1\nusers/b1\nusers/none\n"),
+        (
+            &["wait", "-f", "f.yaml", "--for=create"],
+            "users/a1 condition met\nusers/b1 condition met\nusers/none condition met\n",
+        ),
+        (&["delete", "-f", "f.yaml"], "users/none deleted\nusers/b1 deleted\nusers/a1 deleted\n"),
+        (&["get", "-f", "f.yaml", "--ignore-not-found"], ""),
+    ] {
+        assert_eq!(shell.run(args).await.succeeded(), expected, "{args:?}");
+    }
+    shell.run(&["apply", "-f", "f.yaml"]).await.succeeded();
+    let described = shell.run(&["describe", "-f", "f.yaml"]).await.succeeded();
+    assert_eq!(described.matches("kind: User").count(), 3, "{described}");
+    for args in [&["get", "users", "-f", "f.yaml"][..], &["label", "user/a1", "-f", "f.yaml", "x=y"]] {
+        let error = shell.run(args).await.failed(2);
+        assert!(error.contains("either files or names, not both"), "{error}");
+    }
+    let error = shell.run(&["label", "-f", "f.yaml", "-l", "team=a", "x=y"]).await.failed(2);
+    assert!(error.contains("either files or a selector, not both"), "{error}");
+}
+
+#[tokio::test]
 async fn get_shows_more_than_a_page() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
