@@ -248,7 +248,9 @@ impl Table {
     /// The layout of these columns, or of fewer, in so much room.
     fn fitting(&self, shown: Vec<bool>, width: u16) -> Layout {
         let layout = self.squeezed(shown.clone(), width);
-        let unbroken = self.unbroken.iter().filter(|column| layout.shown.get(**column) == Some(&true));
+        let is_name =
+            |column: &&usize| layout.shown.get(**column) == Some(&true) && !self.numbers.contains(*column);
+        let unbroken = self.unbroken.iter().filter(is_name);
         let only_it = |column: usize| (0..shown.len()).map(|at| at == column).collect::<Vec<_>>();
         let widest = unbroken.max_by_key(|column| self.natural(&only_it(**column)));
         match widest {

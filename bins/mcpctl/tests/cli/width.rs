@@ -89,3 +89,60 @@ async fn what_is_copied_from_a_table_is_whole() {
     let table = shell.run(&["get", "users"]).await.succeeded();
     assert!(table.contains(&format!("{name}   A display name that is long, and that wraps   ")), "{table}");
 }
+
+/// A line is wider than the terminal only where one text alone is.
+#[tokio::test]
+async fn no_line_is_wider_than_the_terminal_unless_a_name_alone_is() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    for length in [25, 45, 63] {
+        let name = |begin: &str| format!("{begin}{}", "x".repeat(length - begin.len()));
+        let (user, group, account) = (name("user-"), name("group-"), name("account-"));
+        let (llm, secret, role) = (name("llm-"), name("secret-"), name("role-"));
+        mcpd.apply(serde_json::json!([
+            {"kind": "Secret", "name": secret, "data": {"a-key-of-some-length": "v", "another-key": "v"}},
+            {"kind": "Llm", "name": llm, "type": "azure-openai", "url": "http://127.0.0.1:1/v1", "apiVersion": "preview",
+             "model": "a-model-of-the-provider-with-a-date-2026-11-27"},
+            {"kind": "User", "name": user, "displayName": "A display name of several words"},
+            {"kind": "ServiceAccount", "name": account},
+            {"kind": "Group", "name": group, "members": [{"kind": "User", "name": user}, {"kind": "ServiceAccount", "name": account}]},
+            {"kind": "Role", "name": role, "rules": [{"kinds": ["llms"], "verbs": ["view", "run"], "names": [llm]}]},
+            {"kind": "RoleBinding", "name": name("binding-"), "role": role, "subjects": [{"kind": "Group", "name": group}, {"kind": "User", "name": user}]},
+            {"kind": "Limit", "name": name("limit-"), "per": "all", "requests": {"max": 60, "window": "1m"},
+             "llms": [llm], "subjects": [{"kind": "User", "name": user}]},
+        ]))
+        .await;
+        shell.run(&["create", "token", &name("token-"), "--for", &format!("User/{user}")]).await.succeeded();
+        shell.run(&["login", mcpd.url(), "--token-stdin", "--context", &name("context-")]).await;
+        let user_name = format!("User/{user}");
+        for columns in [60, 80] {
+            for args in [
+                &["get", "all"][..],
+                &["get", "llms"],
+                &["get", "tokens"],
+                &["get", "limits", "--show-labels"],
+                &["get", "rolebindings", "-L", "team"],
+                &["auth", "can-i", "--list", "--as", &user_name],
+                &["auth", "who-can", "run", "llms", &llm],
+                &["audit"],
+                &["config", "get-contexts"],
+                &["api-resources"],
+                &["token", "list"],
+                &["top", "--once"],
+                &["usage"],
+            ] {
+                let output = shell.run_on(columns, args).await.succeeded();
+                for line in output.lines() {
+                    let is_one_text = !line.trim().contains(' ');
+                    assert!(
+                        is_one_text || line.chars().count() <= usize::from(columns),
+                        "{args:?} on {columns}: {line}\n{output}"
+                    );
+                }
+            }
+            // A name is copied from here.
+            let llms = shell.run_on(columns, &["get", "llms"]).await.succeeded();
+            assert!(llms.contains(&llm), "{llms}");
+        }
+    }
+}

@@ -145,8 +145,12 @@ impl View {
             note!("{message}");
         }
         let is_known = self.rates.up().is_some();
+        let summary = |line: &str| match wide {
+            true => data!("{line}"),
+            false => terminal::paragraph(Tone::Plain, "", line),
+        };
         if is_known {
-            data!("{}", self.mcpd_line(&llms))?;
+            summary(&self.mcpd_line(&llms))?;
         }
         if !llms.is_empty() {
             data!("")?;
@@ -158,7 +162,7 @@ impl View {
             if is_known {
                 data!("")?;
             }
-            data!("{}", agent_line(agent))?;
+            summary(&agent_line(agent))?;
             if !agent.providers.is_empty() {
                 data!("")?;
                 provider_table(&agent.providers).lines(width).iter().try_for_each(|line| data!("{line}"))?;
