@@ -101,7 +101,7 @@ enum Command {
     /// Show what an apply would change
     Diff(apply::DiffArgs),
     /// List the kinds of resources
-    ApiResources,
+    ApiResources(resources::Args),
     /// Show the fields of a kind: what they hold, and what they are for
     Explain(explain::Args),
     /// Questions about rights
@@ -132,7 +132,7 @@ enum Command {
     #[command(hide = true)]
     Reference,
     /// Print versions
-    Version,
+    Version(version::Args),
 }
 
 impl Cli {
@@ -173,7 +173,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Set(args) => set::run(&global, args).await,
         Command::Rotate(args) => rotate::run(&global, args).await,
         Command::Diff(args) => apply::diff(&global, &args).await,
-        Command::ApiResources => resources::run(),
+        Command::ApiResources(args) => resources::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Auth(args) => auth::run(&global, args).await,
         Command::Audit(args) => audit::run(&global, args).await,
@@ -188,13 +188,24 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Man(args) => help::man(&args),
         Command::Options => help::options(),
         Command::Reference => help::reference(),
-        Command::Version => version::run(&global).await,
+        Command::Version(args) => version::run(&global, &args).await,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    #[test]
+    fn contract_lists_every_command() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/contract.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        let listed = text.lines().find_map(|line| line.strip_prefix("Commands: `")?.split_once('`'));
+        let command = super::Cli::command();
+        let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+        let names: Vec<&str> = shown.map(clap::Command::get_name).collect();
+        assert_eq!(listed.unwrap().0, names.join(" "));
+    }
 
     #[test]
     fn command_line_is_consistent() {

@@ -168,6 +168,17 @@ impl Shape {
     }
 }
 
+/// `-o` of what has names and little else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ListFormat {
+    /// For people.
+    Table,
+    /// For people, each in one line.
+    Wide,
+    /// The names.
+    Name,
+}
+
 /// `-o` of a report, which spreadsheets read too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReportFormat {

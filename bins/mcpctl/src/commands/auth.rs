@@ -55,6 +55,9 @@ enum Question {
         /// Everything that is allowed, and by which roles and bindings
         #[arg(long, conflicts_with_all = ["verb", "what"])]
         list: bool,
+        /// Print nothing: the exit code is the answer
+        #[arg(long, short, conflicts_with = "list")]
+        quiet: bool,
         /// table, wide, json or yaml, of the list
         #[arg(long, short, value_enum, default_value = "table", requires = "list")]
         output: Shape,
@@ -149,12 +152,14 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Question::CanI { account, list: true, output, .. } => {
             show_rights(&global.client()?.rights(account.as_ref()).await?, output)
         }
-        Question::CanI { verb, what, account, .. } => {
+        Question::CanI { verb, what, account, quiet, .. } => {
             let Some(verb) = verb else { return Err(Failure::usage("which verb?")) };
             let (kind, name) = asked(&what)?;
             let question = CanI { verb: verb.to_string(), kind: kind.plural().to_owned(), name, account };
             let answer = global.client()?.can_i(&question).await?;
-            data!("{}: {}", if answer.allowed { "yes" } else { "no" }, one_line(&answer.reason))?;
+            if !quiet {
+                data!("{}: {}", if answer.allowed { "yes" } else { "no" }, one_line(&answer.reason))?;
+            }
             Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Question::WhoCan { verb, what } => {

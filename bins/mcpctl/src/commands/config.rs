@@ -11,7 +11,10 @@ use crate::{
     agent::AgentAccount,
     context::Global,
     failure::Failure,
-    output::table::{Table, short_fingerprint},
+    output::{
+        ListFormat,
+        table::{Table, short_fingerprint},
+    },
 };
 
 /// What to do with contexts.
@@ -24,13 +27,27 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// List the contexts
-    GetContexts,
+    GetContexts {
+        /// table, wide (each in one line) or name
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: ListFormat,
+        /// Leave the header of the table out
+        #[arg(long)]
+        no_headers: bool,
+    },
     /// Print the name of the current one
     CurrentContext,
     /// Use another one from now on
     UseContext {
         /// Its name
         name: String,
+    },
+    /// Give one another name
+    RenameContext {
+        /// Its name
+        name: String,
+        /// Its new name
+        new: String,
     },
     /// Forget one
     DeleteContext {
@@ -47,8 +64,15 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     let unknown =
         |name: &str| Failure::new(format!("there is no context `{name}`")).hint("mcpctl config get-contexts");
     match args.command {
-        Command::GetContexts => {
-            let mut table = Table::new(&["CURRENT", "NAME", "SERVER", "USER", "PINNED KEY"]).wrapping("USER");
+        Command::GetContexts { output: ListFormat::Name, .. } => {
+            config.contexts.iter().try_for_each(|context| data!("{}", context.name))?;
+        }
+        Command::GetContexts { output, no_headers } => {
+            let mut table = Table::new(&["CURRENT", "NAME", "SERVER", "USER", "PINNED KEY"])
+                .wrapping("USER")
+                .unbroken(&["NAME"])
+                .in_one_line(output == ListFormat::Wide)
+                .without_header(no_headers);
             for context in &config.contexts {
                 let pinned = config.pins_of(&context.server).and_then(|pins| pins.keys.first());
                 let current = config.current_context.as_ref() == Some(&context.name);
@@ -93,6 +117,20 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
             })?;
             note!("context `{name}` deleted");
             before.report_change().await;
+        }
+        Command::RenameContext { name, new } => {
+            config::update(&path, |config| {
+                if config.context(Some(&new)).is_some() {
+                    return Err(Failure::new(format!("there is a context `{new}` already")));
+                }
+                let context = config.contexts.iter_mut().find(|context| context.name == name);
+                context.ok_or_else(|| unknown(&name))?.name.clone_from(&new);
+                if config.current_context.as_ref() == Some(&name) {
+                    config.current_context = Some(new.clone());
+                }
+                Ok((true, ()))
+            })?;
+            note!("context `{name}` is `{new}` now");
         }
         Command::View => {
             for context in &mut config.contexts {

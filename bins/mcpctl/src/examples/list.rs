@@ -76,7 +76,8 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
     ("config get-contexts", &[("the known servers and accounts", "mcpctl config get-contexts")]),
     ("config current-context", &[("the name, for a prompt", "mcpctl config current-context")]),
     ("config use-context", &[("from now on", "mcpctl config use-context c")]),
-    ("config delete-context", &[("forget it and its token", "mcpctl config delete-context spare")]),
+    ("config rename-context", &[("a name of your own", "mcpctl config rename-context spare old")]),
+    ("config delete-context", &[("forget it and its token", "mcpctl config delete-context old")]),
     ("config view", &[("the whole file, tokens hidden", "mcpctl config view")]),
     (
         "get",
@@ -398,5 +399,8 @@ pub const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     ("options", &[("the options that every command has", "mcpctl options")]),
-    ("version", &[("of mcpctl, mcpd and mcplocal", "mcpctl version")]),
+    (
+        "version",
+        &[("of mcpctl, mcpd and mcplocal", "mcpctl version"), ("of mcpctl alone", "mcpctl version --client")],
+    ),
 ];
