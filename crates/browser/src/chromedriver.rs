@@ -56,8 +56,9 @@ impl Chromedriver {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The capabilities of a session with a headless Chromium that keeps everything in the temporary folder.
-    pub(super) fn capabilities(&self) -> Value {
+    /// The capabilities of a session with a headless Chromium that keeps everything in the temporary folder, and gets these
+    /// arguments too.
+    pub(super) fn capabilities(&self, more: &[String]) -> Value {
         let profile = self.profile().display().to_string();
         let mut arguments = vec![
             "--headless=new".to_owned(),
@@ -71,6 +72,7 @@ impl Chromedriver {
             "--force-color-profile=srgb".to_owned(),
             "--lang=en".to_owned(),
         ];
+        arguments.extend_from_slice(more);
         if geteuid().is_root() {
             // Chromium refuses to run as root within its sandbox.
             arguments.push("--no-sandbox".to_owned());

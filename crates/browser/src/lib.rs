@@ -48,8 +48,17 @@ pub struct Browser {
 impl Browser {
     /// Starts one.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one that trusts servers with the public key of this pin, besides those of the authorities that Chromium knows.
+    pub async fn start_trusting(pin: &str) -> Self {
+        Self::start_with(&[format!("--ignore-certificate-errors-spki-list={pin}")]).await
+    }
+
+    async fn start_with(more: &[String]) -> Self {
         let process = Chromedriver::start().await;
-        let Value::Object(capabilities) = process.capabilities() else {
+        let Value::Object(capabilities) = process.capabilities(more) else {
             panic!("capabilities are an object")
         };
         let driver = WebDriver::builder(process.url(), Capabilities::from(capabilities))

@@ -7,9 +7,11 @@ use std::{
     sync::Arc,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+    IsCa, KeyPair, KeyUsagePurpose, PublicKeyData as _, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -106,6 +108,12 @@ impl Issued {
     pub fn replace(&self, other: &Self) {
         replace(&other.certificate, &fs::read_to_string(&self.certificate).expect("a certificate"), 0o644);
         replace(&other.key, &fs::read_to_string(&self.key).expect("a key"), 0o600);
+    }
+
+    /// The SHA-256 of its public key in base64, as Chromium names a key that it is to trust.
+    pub fn public_key_pin(&self) -> String {
+        let key = KeyPair::from_pem(&fs::read_to_string(&self.key).expect("a key")).expect("a key");
+        STANDARD.encode(digest(&SHA256, &key.subject_public_key_info()))
     }
 
     /// Both in one text, as reqwest reads an identity.

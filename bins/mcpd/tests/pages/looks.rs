@@ -7,7 +7,7 @@ use mcpctl_browser::Browser;
 use crate::world::World;
 
 /// Every page: its route, the name of its screenshots, an address, and a text that it shows.
-const PAGES: [(&str, &str, &str, &str); 19] = [
+pub const PAGES: [(&str, &str, &str, &str); 19] = [
     ("/console/sign-in", "sign-in", "/console/sign-in", "Sign in to mcpd"),
     ("/console/llms", "llms", "/console/llms", "claude"),
     ("/console/llms/{name}", "llm", "/console/llms/gpt", "Where requests go"),
@@ -29,7 +29,7 @@ const PAGES: [(&str, &str, &str, &str); 19] = [
         "Who loses what",
     ),
     ("/console/usage", "usage", "/console/usage", "Cost, US dollars"),
-    ("/console/failovers", "failovers", "/console/failovers", "local provider `desk`"),
+    ("/console/failovers", "failovers", "/console/failovers", "local provider desk"),
     ("/console/agents", "agents", "/console/agents", "User alice"),
     ("/console/audit", "audit", "/console/audit", "mcpd itself"),
 ];

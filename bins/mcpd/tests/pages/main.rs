@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod access;
+mod hostile;
 mod looks;
+mod sign_in;
 mod walks;
 mod world;
