@@ -26,6 +26,7 @@ mod person;
 mod playground;
 mod plot;
 mod provider_sign_in;
+mod records;
 mod return_path;
 mod revoke;
 mod secrets;
@@ -54,7 +55,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/console/assets/{file}", get(assets::asset)),
         ("/console/sign-in", get(sign_in::page).post(sign_in::sign_in)),
         ("/console/sign-in/with/{provider}", get(provider_sign_in::begin)),
-        ("/console/sign-in/return", get(provider_sign_in::come_back)),
+        ("/console/sign-in/return", get(provider_sign_in::callback)),
         ("/console/sign-out", post(sign_in::sign_out)),
         ("/console/llms", get(llms::page)),
         ("/console/llms/{name}", get(llm::page)),

@@ -29,7 +29,7 @@ pub fn known_only(request: &Request) -> Result<(), HttpError> {
 }
 
 fn rejection(name: &str, known: &[&str]) -> HttpError {
-    let message = format!("`{name}` is no query parameter of this address");
+    let message = format!("`{name}` is not a query parameter of this address");
     let hint = match known {
         [] => "it has none: leave the query out".to_owned(),
         known => format!("it has {}", known.join(", ")),

@@ -104,7 +104,7 @@ fn own_error(failure: &Failure, llm: &Name, may_edit: bool) -> HttpError {
     if let Some(status) = failure.status.filter(|status| !is_response(*status)) {
         let Some(place) = &failure.redirect else {
             let message =
-                format!("the provider answered with status {}, which is no answer", status.as_u16());
+                format!("the provider answered with status {}, which is not an answer", status.as_u16());
             return own(StatusCode::BAD_GATEWAY, "no_answer", message)
                 .hint(format!("check the `url` of the Llm `{llm}`: is it a model server?"));
         };

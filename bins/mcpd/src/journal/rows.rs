@@ -49,7 +49,7 @@ impl<'a> Rows<'a> {
         // An agent writes no line whose hash does not show from what is kept of it, and `mcpd fsck` could not check it.
         let Some(line) = line.filter(|_| LineHash::of(bytes).is_of_shown(&shown)) else {
             // Its beginning stays readable in the row, and the chain goes on over it.
-            let reason = "the line is of another version, or is no line of a journal";
+            let reason = "the line is of another version, or is not a line of a journal";
             let row = self.about_journal("journal-line", reason);
             let text = visible::short(&text, MAX_UNREADABLE_BYTES);
             return ReportedLine { bytes: bytes.to_vec(), text, at: None, row, confirmation: None };
@@ -209,7 +209,7 @@ impl<'a> Rows<'a> {
                 ("journal-fork", format!("the line after line {after} has another hash for it"))
             }
             Discontinuity::Break(Break::Unreadable) => {
-                ("journal-fork", format!("what follows line {after} is no line of a journal"))
+                ("journal-fork", format!("what follows line {after} is not a line of a journal"))
             }
             Discontinuity::Fork => (
                 "journal-fork",

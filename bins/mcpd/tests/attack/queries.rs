@@ -26,7 +26,7 @@ async fn unknown_parameters_are_rejected_on_every_route() {
                     let answer = request.json(&json!({})).send().await.unwrap();
                     let (status, body) = (answer.status(), answer.text().await.unwrap());
                     assert_eq!(status, StatusCode::BAD_REQUEST, "{method} {path}?{query}: {body}");
-                    let named = body.contains("is no query parameter of this address");
+                    let named = body.contains("is not a query parameter of this address");
                     assert!(named || method == Method::HEAD, "{method} {path}?{query}: {body}");
                     seen += 1;
                 }

@@ -29,6 +29,19 @@ impl Page {
         rest.split('"').next().unwrap().to_owned()
     }
 
+    /// The address that the first link with this text leads to.
+    pub fn link(&self, text: &str) -> Option<String> {
+        let (before, _) = self.html.split_once(&format!("\">{text}</a>"))?;
+        let (_, address) = before.rsplit_once("href=\"")?;
+        Some(address.replace("&#38;", "&"))
+    }
+
+    /// The texts that stand between these marks.
+    pub fn between(&self, before: &str, after: &str) -> Vec<String> {
+        let parts = self.html.split(before).skip(1);
+        parts.map(|part| part.split(after).next().unwrap().to_owned()).collect()
+    }
+
     #[track_caller]
     pub fn is(&self, status: StatusCode) -> &Self {
         assert_eq!(self.status, status, "{}", self.html);

@@ -150,18 +150,40 @@ async fn errors_are_pages_with_the_next_step() {
         is_protected(&page);
         assert_eq!(page.header("content-type"), "text/html; charset=utf-8", "{section}");
     }
-    browser.get("/console/llms?x=%3Cb%3E").await.is(StatusCode::BAD_REQUEST).has("unknown field");
-    let page = browser.send(Method::GET, "/console/sign-out", &[], None).await;
-    page.is(StatusCode::METHOD_NOT_ALLOWED);
     let large = "x".repeat(300 << 10);
-    let page = browser.post("/console/llms", "/console/sign-out", &[("x", &large)]).await;
-    page.is(StatusCode::PAYLOAD_TOO_LARGE);
-    let page = browser.send_form("/console/sign-in", &[("x", &large[..9000])], &[]).await;
-    page.is(StatusCode::PAYLOAD_TOO_LARGE);
-    // A script gets no redirect that it would follow.
     let stranger = Browser::at(&mcpd);
-    let page = stranger.send(Method::GET, "/console/llms", &[("sec-fetch-mode", "cors")], None).await;
-    page.is(StatusCode::UNAUTHORIZED);
+    let own = browser.get("/console/llms").await.hidden("form_token");
+    let token = ("form_token", own.as_str());
+    let sent = async |to: &str, fields: &[(&str, &str)]| browser.send_form(to, fields, &[]).await;
+    for (page, status, text) in [
+        (browser.get("/console/llms?x=%3Cb%3E").await, 400, "unknown field"),
+        (sent("/console/tokens", &[token, ("name", "x")]).await, 400, "missing field"),
+        (sent("/console/tokens", &[token, ("name", "x"), ("expires_in", "soon")]).await, 400, "soon"),
+        // A script gets no redirect that it would follow.
+        (
+            stranger.send(Method::GET, "/console/llms", &[("sec-fetch-mode", "cors")], None).await,
+            401,
+            "you are not signed in",
+        ),
+        (stranger.send_form("/console/tokens", &[token], &[]).await, 401, "you are not signed in"),
+        (sent("/console/tokens", &[("name", "x")]).await, 403, "was not made for your session"),
+        (browser.get("/console/llms/none").await, 404, "none"),
+        (browser.get("/console/people/roles/x").await, 404, "nothing at this address"),
+        (browser.get("/console/sign-out").await, 405, "this address takes POST"),
+        (sent("/console/llms", &[token]).await, 405, "this address takes GET and HEAD"),
+        (
+            browser.send(Method::PUT, "/console/tokens/x/revoke", &[("origin", mcpd.url())], None).await,
+            405,
+            "this address takes GET, HEAD and POST",
+        ),
+        (sent("/console/sign-out", &[token, ("x", &large)]).await, 413, "KiB"),
+        (sent("/console/sign-in", &[("x", &large[..9000])]).await, 413, "KiB"),
+    ] {
+        assert_eq!(page.status.as_u16(), status, "{}", page.html);
+        page.has("role=\"alert\"").has(text);
+        is_protected(&page);
+        assert_eq!(page.header("content-type"), "text/html; charset=utf-8", "{text}");
+    }
     // A credential in an address is in logs by then.
     let page = browser.get(&format!("/console/llms?token={}", mcpd.admin())).await;
     page.is(StatusCode::BAD_REQUEST).has("does not belong into the address");

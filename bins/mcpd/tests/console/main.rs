@@ -6,6 +6,7 @@ mod browser;
 mod doors;
 mod llm;
 mod llms;
+mod paging;
 mod people;
 mod playground;
 mod providers;

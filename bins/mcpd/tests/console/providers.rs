@@ -48,7 +48,7 @@ impl World {
     }
 
     /// The browser comes back, from a page of the provider.
-    async fn come_back(&self, browser: &Browser, fields: &[(&str, &str)]) -> Page {
+    async fn callback(&self, browser: &Browser, fields: &[(&str, &str)]) -> Page {
         let mut address: Url = format!("{}/console/sign-in/return", self.mcpd.url()).parse().unwrap();
         address.query_pairs_mut().extend_pairs(fields);
         let path = format!("{}?{}", address.path(), address.query().unwrap());
@@ -66,7 +66,7 @@ async fn person_of_a_provider_signs_in_and_returns_to_the_page() {
     assert_eq!(asked["redirect_uri"], redirect);
     world.vouch(&asked);
     let page = world
-        .come_back(&browser, &[("code", "code-1"), ("state", &asked["state"]), ("session_state", "x")])
+        .callback(&browser, &[("code", "code-1"), ("state", &asked["state"]), ("session_state", "x")])
         .await;
     page.is(StatusCode::SEE_OTHER);
     assert_eq!(page.header("location"), "/console/llms?after=a");
@@ -76,7 +76,7 @@ async fn person_of_a_provider_signs_in_and_returns_to_the_page() {
     assert_eq!(exchange["code_verifier"].len(), 64);
     // The way back leads here once.
     assert_eq!(browser.cookie("sign-in"), None);
-    let page = world.come_back(&browser, &[("code", "code-1"), ("state", &asked["state"])]).await;
+    let page = world.callback(&browser, &[("code", "code-1"), ("state", &asked["state"])]).await;
     page.is(StatusCode::FORBIDDEN).has("this browser has begun no sign-in");
 }
 
@@ -89,9 +89,9 @@ async fn answers_that_this_browser_did_not_ask_for_are_refused() {
     let theirs = world.begin(&attacker).await;
     world.vouch(&theirs);
     let answer = [("code", "code-1"), ("state", theirs["state"].as_str())];
-    world.come_back(&browser, &answer).await.is(StatusCode::FORBIDDEN).has("begun no sign-in");
+    world.callback(&browser, &answer).await.is(StatusCode::FORBIDDEN).has("begun no sign-in");
     world.begin(&browser).await;
-    world.come_back(&browser, &answer).await.is(StatusCode::FORBIDDEN).has("belongs to another sign-in");
+    world.callback(&browser, &answer).await.is(StatusCode::FORBIDDEN).has("belongs to another sign-in");
     for (fields, message) in [
         (vec![("iss", "https://evil.example")], "of another provider"),
         (vec![("error", "access_denied"), ("error_description", "not <you>\n")], "not &#60;you&#62;"),
@@ -99,13 +99,13 @@ async fn answers_that_this_browser_did_not_ask_for_are_refused() {
         let asked = world.begin(&browser).await;
         let mut all = vec![("code", "code-1"), ("state", asked["state"].as_str())];
         all.extend(fields);
-        world.come_back(&browser, &all).await.is(StatusCode::FORBIDDEN).has(message);
+        world.callback(&browser, &all).await.is(StatusCode::FORBIDDEN).has(message);
     }
     assert_eq!((exchanged(), browser.cookie("session")), (0, None), "no code was used");
     // A token with another nonce, e.g. of another sign-in.
     let asked = world.begin(&browser).await;
     world
-        .come_back(&browser, &[("code", "code-1"), ("state", &asked["state"])])
+        .callback(&browser, &[("code", "code-1"), ("state", &asked["state"])])
         .await
         .is(StatusCode::UNAUTHORIZED);
     assert_eq!(browser.cookie("session"), None);

@@ -18,7 +18,7 @@ use super::{
         path::Path,
         query::Query,
     },
-    fields::{address, given},
+    fields::{Pages, address, given},
     frame::{Frame, Section},
     links, page,
     visit::Visit,
@@ -47,8 +47,7 @@ pub struct AgentsQuery {
 struct AgentsPage {
     frame: Frame,
     rows: Vec<Row>,
-    next: Option<String>,
-    is_first: bool,
+    pages: Pages,
 }
 
 struct Row {
@@ -76,6 +75,7 @@ pub async fn page(
     let agents = app.store.reporting_agents(reporter, after.as_ref(), PAGE_AGENTS).await?;
     let is_full = agents.len() >= usize::try_from(PAGE_AGENTS).unwrap_or(usize::MAX);
     let next = agents.last().filter(|_| is_full).map(|last| address(PATH, &[("after", Some(cursor(last)))]));
+    let pages = Pages { start: after.map(|_| PATH.to_owned()), next };
     let row = |found: ReportingAgent| Row {
         reporter: snapshot.by_id(&found.reporter).and_then(|stored| stored.as_subject()),
         agent: found.agent,
@@ -84,7 +84,7 @@ pub async fn page(
     };
     let rows = agents.into_iter().map(row).collect();
     let frame = Frame::new(&visit, Some(Section::Agents), Section::Agents.label());
-    page::show(StatusCode::OK, &AgentsPage { frame, rows, next, is_first: after.is_none() })
+    page::show(StatusCode::OK, &AgentsPage { frame, rows, pages })
 }
 
 /// The place of an agent in the order.

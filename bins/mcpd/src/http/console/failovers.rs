@@ -12,40 +12,24 @@ use mcpctl_api::{
 use serde::Deserialize;
 
 use super::{
-    super::{
-        audit::{self, PageQuery},
-        error::HttpError,
-        query::Query,
-    },
-    fields::{Moment, address, given},
+    super::error::HttpError,
+    fields::{Moment, Pages, address},
     frame::{Frame, Section},
-    links, page,
+    page,
+    records::{self, OwnFields, RecordFields},
+    text,
     visit::Visit,
 };
 use crate::{app::App, caller::Caller};
 
-/// Rows of one page.
-const PAGE_ROWS: u32 = 50;
 /// The page.
 const PATH: &str = "/console/failovers";
 
-/// The fields of the filter.
+/// The fields that the ledger has besides.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailoverFields {
-    #[serde(deserialize_with = "given")]
-    subject: Option<String>,
-    #[serde(deserialize_with = "given")]
-    llm: Option<String>,
-    #[serde(deserialize_with = "given")]
-    agent: Option<Id>,
     show: Shown,
-    #[serde(deserialize_with = "given")]
-    since: Option<Moment>,
-    #[serde(deserialize_with = "given")]
-    until: Option<Moment>,
-    #[serde(deserialize_with = "given")]
-    after: Option<String>,
 }
 
 /// Which lines.
@@ -104,23 +88,16 @@ impl Shown {
     }
 }
 
-impl FailoverFields {
-    fn page(&self, after: Option<String>) -> String {
-        let moment = |moment: Option<Moment>| moment.map(|moment| moment.0.to_string());
-        let fields = [
-            ("subject", self.subject.clone()),
-            ("llm", self.llm.clone()),
-            ("agent", self.agent.as_ref().map(Id::to_string)),
-            ("show", Some(self.show.as_str().to_owned())),
-            ("since", moment(self.since)),
-            ("until", moment(self.until)),
-            ("after", after),
-        ];
-        address(PATH, &fields)
+impl OwnFields for FailoverFields {
+    const PATH: &str = PATH;
+
+    fn rows(&self) -> (Option<String>, Option<AuditDecision>) {
+        let (action, decision) = self.show.rows();
+        (Some(action.to_owned()), decision)
     }
 
-    fn moment(moment: Option<&Moment>) -> String {
-        moment.map(|moment| moment.field()).unwrap_or_default()
+    fn given(&self) -> Vec<(&'static str, Option<String>)> {
+        vec![("show", Some(self.show.as_str().to_owned()))]
     }
 }
 
@@ -128,9 +105,9 @@ impl FailoverFields {
 #[template(path = "failovers.html")]
 struct FailoversPage {
     frame: Frame,
-    fields: FailoverFields,
+    fields: RecordFields<FailoverFields>,
     rows: Vec<AuditEntry>,
-    next: Option<String>,
+    pages: Pages,
 }
 
 /// Shows a page of it.
@@ -138,39 +115,14 @@ pub async fn page(
     State(app): State<Arc<App>>,
     visit: Visit,
     caller: Caller,
-    query: Query<FailoverFields>,
+    fields: RecordFields<FailoverFields>,
 ) -> Result<Response, HttpError> {
-    let fields = query.0;
-    let (action, decision) = fields.show.rows();
-    let filter = PageQuery {
-        subject: fields.subject.clone(),
-        llm: fields.llm.clone(),
-        action: Some(action.to_owned()),
-        decision,
-        agent: fields.agent.clone(),
-        since: fields.since.map(|moment| moment.0),
-        until: fields.until.map(|moment| moment.0),
-        after: fields.after.clone(),
-        limit: Some(PAGE_ROWS),
-    };
-    let found = Box::pin(audit::page(&app, &caller, filter)).await?;
-    let next = found.next.map(|next| fields.page(Some(next)));
+    let (rows, pages) = fields.rows(&app, &caller).await?;
     let frame = Frame::new(&visit, Some(Section::Failovers), Section::Failovers.label());
-    page::show(StatusCode::OK, &FailoversPage { frame, fields, rows: found.items, next })
+    page::show(StatusCode::OK, &FailoversPage { frame, fields, rows, pages })
 }
 
 impl FailoversPage {
-    fn person(entry: &AuditEntry) -> Option<String> {
-        links::principal(&entry.principal)
-    }
-
-    const fn class(entry: &AuditEntry) -> &'static str {
-        match entry.decision {
-            AuditDecision::Allowed => "good",
-            AuditDecision::Denied => "bad",
-        }
-    }
-
     fn of_agent(agent: &Id) -> String {
         address(PATH, &[("agent", Some(agent.to_string()))])
     }

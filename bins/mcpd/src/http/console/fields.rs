@@ -1,4 +1,5 @@
-//! Fields of a page's form as its address has them: one that is left empty is not given. And addresses of pages that keep them.
+//! Fields of a page's form as its address has them: one that is left empty is not given. And addresses of pages that keep them, and of the
+//! pages of a list.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -29,6 +30,25 @@ impl Moment {
     pub fn field(self) -> String {
         TimeZone::UTC.to_datetime(self.0).strftime("%Y-%m-%dT%H:%M").to_string()
     }
+
+    /// As the field takes it, empty where none is given.
+    pub fn field_of(given: Option<&Self>) -> String {
+        given.copied().map(Self::field).unwrap_or_default()
+    }
+}
+
+/// Where a list that has pages begins, and where it goes on.
+#[derive(Debug, Default)]
+pub struct Pages {
+    /// The address of the first page; `None` on that page.
+    pub start: Option<String>,
+    /// The address of the next page; `None` on the last one.
+    pub next: Option<String>,
+}
+
+/// Items of a field that takes several, with commas or spaces between them.
+pub fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ', '\n', '\r', '\t']).filter(|item| !item.is_empty())
 }
 
 impl FromStr for Moment {

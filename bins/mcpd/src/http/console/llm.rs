@@ -23,7 +23,7 @@ use super::{
     form::Form,
     frame::{Frame, Section},
     llms::state_of,
-    page,
+    page, text,
     visit::Visit,
 };
 use crate::{app::App, caller::Caller, clock, inference::llm_test};

@@ -17,6 +17,7 @@ use super::{
         query::{ListQuery, Query},
         status,
     },
+    fields::{Pages, address},
     frame::{Frame, Section},
     page,
     visit::Visit,
@@ -38,8 +39,7 @@ pub struct LlmsQuery {
 struct LlmsPage {
     frame: Frame,
     rows: Vec<Row>,
-    next: Option<Name>,
-    is_first: bool,
+    pages: Pages,
     may_create: bool,
 }
 
@@ -83,7 +83,8 @@ pub async fn page(
     caller: Caller,
     query: Query<LlmsQuery>,
 ) -> Result<Response, HttpError> {
-    let is_first = query.0.after.is_none();
+    let path = Section::Llms.path();
+    let start = query.0.after.as_ref().map(|_| path.to_owned());
     let list = status::statuses(&app, &caller, &ListQuery::after(query.0.after, PAGE_ITEMS))?;
     let rows = list.items.into_iter().filter_map(|status| {
         let stored = caller.snapshot.by_name(Kind::Llm, status.llm.as_str())?;
@@ -93,6 +94,7 @@ pub async fn page(
     });
     let rows = rows.collect();
     let may_create = caller.snapshot.authorize_all(&caller.principal, Verb::Create, Kind::Llm).is_ok();
+    let next = list.next.map(|last| address(path, &[("after", Some(last.to_string()))]));
     let frame = Frame::new(&visit, Some(Section::Llms), Section::Llms.label());
-    page::show(StatusCode::OK, &LlmsPage { frame, rows, next: list.next, is_first, may_create })
+    page::show(StatusCode::OK, &LlmsPage { frame, rows, pages: Pages { start, next }, may_create })
 }

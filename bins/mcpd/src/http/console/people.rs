@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     super::{error::HttpError, query::Query},
-    fields::{address, contains, given},
+    fields::{Pages, address, contains, given},
     frame::{Frame, Section},
     links, page,
     visit::Visit,
@@ -84,9 +84,8 @@ struct PeoplePage {
     frame: Frame,
     kind: Listed,
     name: Option<String>,
-    is_first: bool,
     rows: Vec<Row>,
-    next: Option<String>,
+    pages: Pages,
 }
 
 struct Row {
@@ -130,12 +129,14 @@ pub async fn page(
     for row in &mut rows {
         row.last_used_at = row.tokens.iter().filter_map(|token| uses.get(token)).max().copied();
     }
-    let next = last.filter(|_| permits.next().is_some()).map(|last: Name| {
+    let page = |after: Option<String>| {
         let kind = kind.kind().kind().plural().to_owned();
-        address(PATH, &[("kind", Some(kind)), ("name", name.clone()), ("after", Some(last.to_string()))])
-    });
+        address(PATH, &[("kind", Some(kind)), ("name", name.clone()), ("after", after)])
+    };
+    let next = last.filter(|_| permits.next().is_some()).map(|last: Name| page(Some(last.to_string())));
+    let pages = Pages { start: after.as_ref().map(|_| page(None)), next };
     let frame = Frame::new(&visit, Some(Section::People), Section::People.label());
-    let page = PeoplePage { frame, kind, name, is_first: after.is_none(), rows, next };
+    let page = PeoplePage { frame, kind, name, rows, pages };
     page::show(StatusCode::OK, &page)
 }
 

@@ -21,6 +21,7 @@ use super::{
     note::Done,
     page, revoke,
     subject::Person,
+    text,
     visit::Visit,
 };
 use crate::{app::App, caller::Caller, clock};

@@ -125,7 +125,7 @@ pub struct ReturnQuery {
 }
 
 /// Begins the session of a person who comes back from a provider.
-pub async fn come_back(
+pub async fn callback(
     State(app): State<Arc<App>>,
     visit: Visit,
     peer: Peer,

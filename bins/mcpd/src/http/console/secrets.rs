@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{
     super::{error::HttpError, path::Path, query::Query, resources, viewed::viewed},
+    fields::{Pages, address, items},
     form::Form,
     frame::{Frame, Section},
     page,
@@ -26,6 +27,8 @@ use crate::{
     writes::Intent,
 };
 
+/// The page.
+const PATH: &str = "/console/secrets";
 /// Secrets of one page.
 const PAGE_ITEMS: usize = 100;
 
@@ -41,8 +44,7 @@ pub struct SecretsQuery {
 struct SecretsPage {
     frame: Frame,
     rows: Vec<SecretRow>,
-    next: Option<Name>,
-    is_first: bool,
+    pages: Pages,
     may_create: bool,
 }
 
@@ -111,11 +113,11 @@ pub async fn page(visit: Visit, caller: Caller, query: Query<SecretsQuery>) -> R
         .map(|stored| SecretRow { users: users.remove(stored.name()).unwrap_or_default(), stored })
         .collect();
     let next = rows.last().filter(|_| permits.next().is_some()).map(|row| row.stored.name().clone());
+    let next = next.map(|last| address(PATH, &[("after", Some(last.to_string()))]));
     let page = SecretsPage {
         frame: Frame::new(&visit, Some(Section::Secrets), Section::Secrets.label()),
         rows,
-        next,
-        is_first: after.is_none(),
+        pages: Pages { start: after.as_ref().map(|_| PATH.to_owned()), next },
         may_create: may_create(snapshot, &caller),
     };
     page::show(StatusCode::OK, &page)
@@ -144,8 +146,7 @@ pub async fn create(
     caller: Caller,
     Form(form): Form<NewSecretForm>,
 ) -> Result<Response, HttpError> {
-    let hosts: Vec<&str> =
-        form.hosts.split([',', ' ', '\n', '\r', '\t']).filter(|host| !host.is_empty()).collect();
+    let hosts: Vec<&str> = items(&form.hosts).collect();
     let mut document = json!({
         "kind": Kind::Secret, "name": form.name, "data": {form.key: form.value.expose().trim()}, "hosts": hosts,
     });

@@ -18,12 +18,12 @@ use serde::Deserialize;
 use super::{
     super::{error::HttpError, path::Path, query::Query, token_status, tokens},
     confirmation::{self, Confirmation},
-    fields::address,
+    fields::{address, items},
     form::Form,
     frame::{Frame, Section},
     links,
     note::{self, Done},
-    page,
+    page, text,
     visit::Visit,
 };
 use crate::{app::App, caller::Caller, clock, writes::Intent};
@@ -157,7 +157,7 @@ fn own_name(account: &Subject, typed: &str) -> Result<Name, HttpError> {
 
 /// Rules for these Llms alone; none where none is named.
 fn rules(llms: &str) -> Result<Option<Vec<Rule>>, HttpError> {
-    let names: Vec<&str> = llms.split([',', ' ', '\n', '\r', '\t']).filter(|name| !name.is_empty()).collect();
+    let names: Vec<&str> = items(llms).collect();
     if names.is_empty() {
         return Ok(None);
     }

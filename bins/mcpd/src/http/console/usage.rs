@@ -304,10 +304,6 @@ impl UsagePage {
         ];
         address(PATH, &fields)
     }
-
-    fn moment(moment: Option<&Moment>) -> String {
-        moment.map(|moment| moment.field()).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
