@@ -194,7 +194,9 @@ pub fn kind(word: &str) -> Option<&'static str> {
 /// What takes the place of a value that an argument does not take.
 pub fn value(argument: &str, value: &str) -> Option<&'static str> {
     if argument.starts_with("--output") {
-        return of(FORMATS, value.split_once('=').map_or(value, |(format, _)| format));
+        let (format, rest) = value.split_once('=').unwrap_or((value, ""));
+        // What is wrong within a template is in the message.
+        return of(FORMATS, format).filter(|hint| rest.is_empty() || *hint == TEMPLATES);
     }
     if argument.contains("VERB") { of(VERBS, value) } else { None }
 }
