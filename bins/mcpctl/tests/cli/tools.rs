@@ -87,3 +87,21 @@ async fn doctor_asks_a_server_that_runs() {
         "{found}"
     );
 }
+
+#[tokio::test]
+async fn client_that_sends_tools_is_set_up_with_a_warning() {
+    let keys = ["failoverFor: claude", "capabilities: [vision]"];
+    let deployment = Deployment::builder().desk(&keys).start().await;
+    let shell = beside(&deployment.agent);
+    shell.run_with(&["login", deployment.mcpd.url(), "--token-stdin"], &deployment.alice).await.succeeded();
+    for (client, warns) in [("codex", true), ("claude-code", true), ("continue", true), ("aider", false)] {
+        let output = shell.run(&["local", "env", "--for", client, "--llm", "claude"]).await;
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        let warned = output
+            .stderr
+            .contains("warning: this client sends tools, and the local model `desk` for `claude`")
+            && output.stderr.contains("hint: if its model calls tools, add `tools` to `capabilities`");
+        assert_eq!(warned, warns, "{client}: {}", output.stderr);
+        assert!(!output.stdout.contains("warning:"), "{}", output.stdout);
+    }
+}

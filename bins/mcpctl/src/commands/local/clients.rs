@@ -58,6 +58,14 @@ impl ClientProgram {
         }
     }
 
+    /// Whether its requests have tools, whatever its user asks.
+    pub const fn sends_tools(self) -> bool {
+        match self {
+            Self::ClaudeCode | Self::Codex | Self::Continue => true,
+            Self::Aider | Self::Langchain | Self::VercelAi => false,
+        }
+    }
+
     /// How the client is started then.
     pub const fn next_step(self) -> &'static str {
         match self {

@@ -101,6 +101,7 @@ pub async fn run(args: Args) -> Outcome {
         Some(client) => {
             let setup = setup(root, key, args.llm, args.force).await?;
             warn_of_other_keys(client, &setup);
+            warn_of_tools(client, &setup.llm).await;
             if args.write { edit(client, Some(&setup)) } else { print(client, &setup) }
         }
     }
@@ -193,6 +194,19 @@ fn warn_of_other_keys(client: ClientProgram, setup: &Setup) {
             note!(Tone::Warning, "warning:"; " {name} is set to another key here, and Claude Code would send that one");
             note!(Tone::Hint, "hint:"; " unset {name} where claude runs");
         }
+    }
+}
+
+/// A client that sends tools with every request gets no fallback from a model that calls none, which would show only once the Llm fails.
+async fn warn_of_tools(client: ClientProgram, llm: &str) {
+    let Some(agent) = agent::find().await.ok().filter(|_| client.sends_tools()) else { return };
+    let mut routes = agent.status.failovers.iter();
+    let Some(route) = routes.find(|route| route.llm == llm) else { return };
+    let provider = agent.status.providers.iter().find(|provider| provider.name == route.provider);
+    if let Some((provider, without)) = provider.and_then(|one| Some((one, one.without_tools.as_ref()?))) {
+        let (name, reason) = (one_line(&provider.name), one_line(&without.reason));
+        note!(Tone::Warning, "warning:"; " this client sends tools, and the local model `{name}` for `{}` may not take them: {reason}", one_line(llm));
+        note!(Tone::Hint, "hint:"; " {}", one_line(&without.hint));
     }
 }
 
