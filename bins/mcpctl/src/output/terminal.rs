@@ -83,6 +83,11 @@ pub fn width() -> Option<u16> {
     named.or_else(own).filter(|width| *width >= MIN_WIDTH)
 }
 
+/// The width of the terminal at standard error; `None` where there is none.
+pub fn error_width() -> Option<u16> {
+    terminal_size::terminal_size_of(io::stderr()).map(|(terminal_size::Width(width), _)| width)
+}
+
 /// Whether standard output shows colours.
 pub fn is_coloured() -> bool {
     AutoStream::choice(&io::stdout()) != ColorChoice::Never

@@ -342,7 +342,7 @@ async fn wait_for_a_busy_model_is_shown_on_a_terminal_alone() {
     let piped = shell.command(&["chat", "local/desk", "-p", "Hi"]).spawn().unwrap();
     deployment.engine_shows("desk", "queued", 1).await;
     let terminal = Terminal::start(&shell, &["chat", "local/desk", "-p", "Hi"]);
-    terminal.shows("waiting for local model `desk`: it answers 1, and ").await;
+    terminal.shows("local model `desk` is busy: 1 run, ").await;
     deployment.release_engine("desk", "busy");
     for child in [first, piped] {
         let output = child.wait_with_output().await.unwrap();
@@ -356,9 +356,13 @@ async fn wait_for_a_busy_model_is_shown_on_a_terminal_alone() {
     let gate = Gate::new();
     deployment.provider.queue(Reply::pieces(&["at last"]).gate_after(0, &gate));
     let terminal = Terminal::start(&shell, &["chat", "claude", "-p", "Hi"]);
-    terminal.shows("waiting for `claude`… ").await;
+    let before = terminal.shows("waiting for `claude`… 3 s").await;
     gate.release();
-    terminal.shows("at last").await;
+    let after = terminal.shows("at last").await;
+    assert!(
+        !before.contains("desk") && !(before + &after).contains('\n'),
+        "one row, and not another's model"
+    );
 }
 
 #[tokio::test]

@@ -50,15 +50,16 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until a text is shown, and forgets everything up to it.
-    pub async fn shows(&self, text: &str) {
+    /// Waits until a text is shown, and forgets everything up to it; returns what was shown before it.
+    pub async fn shows(&self, text: &str) -> String {
         eventually(&format!("`{}` is shown", text.escape_debug()), async || {
             let mut shown = self.shown.lock().unwrap();
             let at = shown.find(text)?;
+            let before = shown[..at].to_owned();
             shown.drain(..at + text.len());
-            Some(())
+            Some(before)
         })
-        .await;
+        .await
     }
 
     /// Ends the conversation; returns what was shown since the last text that was waited for.

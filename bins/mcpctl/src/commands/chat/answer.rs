@@ -209,6 +209,9 @@ async fn receive(
         };
         NoAnswer { failure: explain::failure(error, &through.server, llm), no_failover }
     })?;
+    if let (Some(_), Some(provider)) = (&stream.served_by.failover, &stream.served_by.name) {
+        progress.falls_back_to(provider);
+    }
     // During a cold start the response begins with comments, long before the first token.
     let mut next = progress.show_while(stream.next()).await;
     answer.served_by = stream.served_by.clone();

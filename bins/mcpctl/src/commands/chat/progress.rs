@@ -5,12 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mcpctl_api::agent::{AgentStatus, EngineState, EngineStatus};
+use mcpctl_api::agent::{AgentStatus, EngineState};
 use mcpctl_client::Client;
 
-use crate::{agent, output};
+use crate::{
+    agent,
+    output::{self, terminal},
+};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The agent is on this machine.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 /// An answer that begins sooner needs no line.
 const SHOWN_AFTER: Duration = Duration::from_secs(2);
 /// Prefix of the name of a local provider.
@@ -20,71 +25,85 @@ const LOCAL: &str = "local/";
 pub struct Progress<'a> {
     agent: Option<&'a Client>,
     llm: &'a str,
+    /// The local provider that the request is known to wait for: another request may keep others busy.
+    provider: Option<String>,
     is_terminal: bool,
     begun: Instant,
-    shown: bool,
+    /// The line that stands there; empty where none does.
+    shown: String,
 }
 
 impl<'a> Progress<'a> {
     /// Of a request for this Llm, whose way leads through this agent.
     pub fn new(agent: Option<&'a Client>, llm: &'a str) -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        Self { agent, llm, is_terminal, begun: Instant::now(), shown: false }
+        let provider = llm.strip_prefix(LOCAL).map(str::to_owned);
+        let (is_terminal, begun) = (std::io::stderr().is_terminal(), Instant::now());
+        Self { agent, llm, provider, is_terminal, begun, shown: String::new() }
+    }
+
+    /// The request falls back to this provider.
+    pub fn falls_back_to(&mut self, provider: &str) {
+        self.provider = Some(provider.to_owned());
     }
 
     /// Waits for a future, and shows the line meanwhile.
     pub async fn show_while<T>(&mut self, waited_for: impl Future<Output = T>) -> T {
         tokio::pin!(waited_for);
         loop {
-            tokio::select! {
+            // The agent's status is asked for beside the request, which goes on meanwhile.
+            let line = tokio::select! {
+                biased;
                 value = &mut waited_for => {
-                    if std::mem::take(&mut self.shown) {
-                        let _ = write!(anstream::stderr(), "\r\x1b[2K");
-                    }
+                    self.replace(String::new());
                     return value;
                 }
-                () = tokio::time::sleep(POLL_INTERVAL) => self.show().await,
-            }
+                line = self.next_line() => line,
+            };
+            self.replace(line);
         }
     }
 
-    async fn show(&mut self) {
+    /// The line after the next interval; never where no terminal shows it.
+    async fn next_line(&self) -> String {
         if !self.is_terminal {
-            return;
+            return std::future::pending().await;
         }
-        let status = match self.agent {
-            Some(agent) => agent.local_status().await.ok(),
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let status = match self.agent.filter(|_| self.provider.is_some()) {
+            Some(agent) => tokio::time::timeout(STATUS_TIMEOUT, agent.local_status()).await.ok(),
             None => None,
         };
-        if let Some(line) = line(status.as_ref(), self.llm, self.begun.elapsed()) {
-            self.shown = true;
-            let _ = write!(anstream::stderr(), "\r\x1b[2K{}", output::one_line(&line));
+        let status = status.and_then(Result::ok);
+        let line = line(status.as_ref(), self.llm, self.provider.as_deref(), self.begun.elapsed());
+        let line = line.map(|line| output::one_line(&line)).unwrap_or_default();
+        // The end of a longer one would stay on the row above it.
+        let columns =
+            terminal::error_width().map_or(usize::MAX, |width| usize::from(width).saturating_sub(1));
+        line.chars().take(columns).collect()
+    }
+
+    fn replace(&mut self, line: String) {
+        if line != self.shown {
+            let _ = write!(anstream::stderr(), "\r\x1b[2K{line}");
+            self.shown = line;
         }
     }
 }
 
 /// What a request for this Llm waits for; `None` while that is too short to be worth a line.
-fn line(status: Option<&AgentStatus>, llm: &str, waited: Duration) -> Option<String> {
-    let engine = status.and_then(|status| engine(status, llm));
+fn line(status: Option<&AgentStatus>, llm: &str, provider: Option<&str>, waited: Duration) -> Option<String> {
+    let mut providers = status.into_iter().flat_map(|status| &status.providers);
+    let provider = provider.and_then(|name| providers.find(|status| status.name == name));
     let is_late = waited >= SHOWN_AFTER;
     let seconds = waited.as_secs();
-    match engine {
+    match provider.and_then(|provider| provider.engine.as_ref()) {
         Some(engine) if engine.state == EngineState::Starting => {
             Some(format!("local model `{}` is {}…", engine.name, agent::engine_state(engine)))
         }
         Some(engine) if is_late && engine.queued > 0 => Some(format!(
-            "waiting for local model `{}`: it answers {}, and {} wait… {seconds} s",
+            "local model `{}` is busy: {} run, {} wait… {seconds} s",
             engine.name, engine.in_flight, engine.queued
         )),
         _ => is_late.then(|| format!("waiting for `{llm}`… {seconds} s")),
     }
-}
-
-/// The engine that may answer a request for this Llm.
-fn engine<'a>(status: &'a AgentStatus, llm: &str) -> Option<&'a EngineStatus> {
-    let provider = llm.strip_prefix(LOCAL).or_else(|| {
-        let mut routes = status.failovers.iter();
-        routes.find(|route| route.llm == llm).map(|route| route.provider.as_str())
-    })?;
-    status.providers.iter().find(|status| status.name == provider)?.engine.as_ref()
 }
