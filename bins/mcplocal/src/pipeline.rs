@@ -218,8 +218,8 @@ fn no_failover(
     match (local_error, trail.denied_by) {
         (Some(error), _) => Some(NoFailover::Local(error)),
         (None, Some(rule)) => Some(NoFailover::Rule(rule)),
-        // Nothing of what mcpd thinks of the caller is in the other two, and what this machine is configured for only its user
-        // learns.
+        // The other two depend on this machine's configuration, which only its user may know, and not on what mcpd decides about
+        // the caller.
         _ if !caller.local => None,
         _ if !has_provider => class.may_fail_over(&[]).then_some(NoFailover::NoProvider),
         _ => (trail.probes.last() == Some(&Access::Unreachable)).then_some(NoFailover::Unreachable),

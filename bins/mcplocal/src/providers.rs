@@ -200,12 +200,11 @@ impl LocalProvider {
 
     /// Asks the server of an engine that runs what its model can do, where that is not known yet: a person who starts it finds it
     /// in the status.
-    pub async fn learn_model(&self) {
-        let Some(engine) = self.engine.as_ref().filter(|_| self.models.last().is_none()) else { return };
-        if let Ok(guard) = engine.ensure_ready(Instant::now() + LEARN_TIMEOUT).await {
+    pub async fn learn_model(&self, guard: &EngineGuard) {
+        if self.models.last().is_none() {
             let probe = ModelProbe::new(&guard.endpoint().http, &managed_target(guard.endpoint()));
             // The next request asks again where it does not answer.
-            let _ = self.models.get(&probe).await;
+            let _ = tokio::time::timeout(LEARN_TIMEOUT, self.models.get(&probe)).await;
         }
     }
 

@@ -106,8 +106,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::ensure_ready`].
-    pub async fn start(&self, deadline: Instant) -> Result<(), EngineError> {
-        self.wait(deadline, false).await.map(drop)
+    pub async fn start(&self, deadline: Instant) -> Result<EngineGuard, EngineError> {
+        self.wait(deadline, false).await
     }
 
     /// Has the engine made ready because it is likely to be needed soon. Takes no place of a request and does not wait; the

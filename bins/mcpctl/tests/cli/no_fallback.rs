@@ -59,7 +59,7 @@ async fn denied_probe_is_explained_and_leaks_nothing() {
     let (deployment, shell) = started(Deployment::builder().unreachable_inference()).await;
     deployment.revoke().await;
     assert_eq!(words(&deployment).await, [None, None]);
-    let chat = "[no fallback: mcpd at http://";
+    let chat = "does not allow you `claude`, so the local provider `desk` may not be used";
     is_explained(&deployment, &shell, chat, Some("connect; mcpd does not allow it"), "outcome=\"refused\"")
         .await;
     let history = shell.run(&["local", "history", "-n", "1"]).await.succeeded();

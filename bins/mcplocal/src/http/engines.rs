@@ -56,8 +56,8 @@ pub async fn start(
     let ready = engine.start(Instant::now() + provider.wait_timeout()).await;
     provider.count_start(&app.metrics, ready.is_ok());
     match ready {
-        Ok(()) => {
-            provider.learn_model().await;
+        Ok(guard) => {
+            provider.learn_model(&guard).await;
             Ok(Json(engine.measured_status()))
         }
         Err(error) => {

@@ -180,7 +180,7 @@ pub(super) fn accounted(
 }
 
 /// Logs and counts a failover, and writes its entry to the journal where none is there yet. A no-op for requests that did not
-/// have to fall back; of one that no provider is for there is a line of the log, as nothing was decided that the journal records.
+/// have to fall back. A request whose Llm has no provider is only logged: the journal records decisions, and there was none.
 pub(super) fn failover<T>(app: &App, llm: &LlmRef, caller: &Caller, routed: &Routed<T, Failure>) {
     let Routed { result, trail } = routed;
     let Some(provider) = &trail.provider else {

@@ -16,6 +16,9 @@ use crate::{
     suggest::did_you_mean,
 };
 
+/// Names that an error lists.
+const MAX_LISTED: usize = 10;
+
 /// For which shell, or which client.
 #[derive(clap::Args)]
 pub struct Args {
@@ -178,7 +181,13 @@ async fn check_llm(agent: &Client, llm: &str) -> Result<(), Failure> {
             failure.hint("ask an administrator for access, or set the client up all the same with --force")
         }
         (None, false) => {
-            failure.hint(format!("there are: {}; --force takes another name all the same", known.join(", ")))
+            let shown: Vec<&str> = known.iter().map(String::as_str).take(MAX_LISTED).collect();
+            let more = known.len().saturating_sub(MAX_LISTED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            failure.hint(format!(
+                "there are: {}{more}; --force takes another name all the same",
+                shown.join(", ")
+            ))
         }
     })
 }
