@@ -7,7 +7,7 @@ pub(super) const VOCABULARY: Vocabulary = Vocabulary::of_file(&HABITS, &FORMS);
 
 const RESOURCES: &str = "Llms, secrets and people are resources, kept in the database: `mcpctl create llm`, or `mcpctl apply -f FILE`";
 
-const HABITS: [Habit; 21] = [
+const HABITS: [Habit; 22] = [
     Habit {
         words: &["loglevel", "level", "logging", "verbosity", "verbose", "debug", "loggers"],
         beside: "dataDir",
@@ -146,6 +146,11 @@ const HABITS: [Habit; 21] = [
         hint: "write e.g. `inference: {perPrincipal: 64, total: 1024}`",
     },
     Habit {
+        words: &["timeout", "timeouts", "readtimeout", "writetimeout", "requesttimeout"],
+        beside: "requestHead",
+        hint: "write `requestHead` and `bodyTime` for a request, `idle` and `stall` for a connection",
+    },
+    Habit {
         words: &["strict", "full", "fsync", "always", "power"],
         beside: "powerCut",
         hint: "write `powerCut`",
@@ -195,6 +200,7 @@ mod tests {
             ("logFormat: JSON", "did you mean `json`?"),
             ("console: {enabled: true}", "write the value alone"),
             ("limits: {records: {durability: fsync}}", "`powerCut`"),
+            ("limits: {http: {readTimeout: 5s}}", "`bodyTime`"),
             ("limits: {http: {maxConnections: 5}}", "did you mean `connections`?"),
             ("upstreamAddresses: {networks: [10.0.0.1]}", "`10.0.0.7/32`"),
         ] {

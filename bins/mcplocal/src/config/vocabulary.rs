@@ -8,7 +8,7 @@ pub(super) const VOCABULARY: Vocabulary = Vocabulary::of_file(&HABITS, &FORMS);
 const RUNNING: &str =
     "a server that runs already is `type: openai` with its address, e.g. `url: http://127.0.0.1:11434/v1`";
 
-const HABITS: [Habit; 40] = [
+const HABITS: [Habit; 41] = [
     // The file.
     Habit {
         words: &["loglevel", "level", "logging", "verbosity", "verbose", "debug", "log", "logformat"],
@@ -196,6 +196,21 @@ const HABITS: [Habit; 40] = [
         hint: RUNNING,
     },
     Habit {
+        words: &[
+            "gemini",
+            "google",
+            "azure",
+            "azureopenai",
+            "bedrock",
+            "mistral",
+            "groq",
+            "openrouter",
+            "deepseek",
+        ],
+        beside: "llama-server-managed",
+        hint: "a local provider is on this machine; one elsewhere is an Llm of mcpd: `mcpctl create llm`",
+    },
+    Habit {
         words: &["vllm", "vllmserve"],
         beside: "vllm-managed",
         hint: "write `vllm-managed` for one that the agent starts; one that runs already is `type: openai` with its `url`",
@@ -258,6 +273,7 @@ mod tests {
             ("groups: {gpu: 24GiB}".to_owned(), "write `key: value`"),
             (provider("type: ollama"), "url: http://127.0.0.1:11434/v1"),
             (provider("type: llama.cpp"), "`llama-server-managed`"),
+            (provider("type: gemini"), "an Llm of mcpd"),
             (provider("type: OpenAI"), "did you mean `openai`?"),
             (provider("provider: ollama"), "write `type`"),
             (openai("api_base: http://127.0.0.1:1/v1"), "`url: http://127.0.0.1:8000/v1`"),
