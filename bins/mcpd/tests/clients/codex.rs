@@ -75,8 +75,8 @@ impl Codex {
         if !output.status.success() || out.trim() != "All of it is done." {
             return Outcome::Fail(format!("{out}\n{err}"));
         }
-        if err.contains("failed to refresh available models") {
-            return Outcome::Fail(format!("it cannot read the list of models: {err}"));
+        if err.contains(" ERROR ") {
+            return Outcome::Fail(format!("it logs an error: {err}"));
         }
         if fs::read_to_string(self.work().join("hello.txt")).ok().as_deref() != Some("hello world\n") {
             return Outcome::Fail(format!("the patch is not applied: {err}"));

@@ -42,5 +42,7 @@ async fn unknown_parameters_are_rejected_on_every_route() {
     for path in ["/v1/models?client_version=0.140.0", "/healthz"] {
         let answer = agent.request(Method::GET, path, &key).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let list = answer.text().await.unwrap();
+        assert_eq!(list.contains(r#""models":[]"#), path.contains("client_version"), "{path}: {list}");
     }
 }
