@@ -13,6 +13,20 @@ use super::{Planner, Refusal, shown};
 /// The hash in a plan that only decides whether a write is allowed; no password matches it.
 pub(super) const NOT_HASHED: &str = "";
 
+/// What depends on an account.
+struct Dependents {
+    /// Tokens that it made for others.
+    tokens: usize,
+    /// Passwords that it set for others.
+    passwords: usize,
+    /// Users that it linked to a provider, of those that the writer may view.
+    linked: Vec<Name>,
+    /// Service accounts whose trust it wrote, likewise.
+    trusting: Vec<Name>,
+    /// Llms that it attached a key to, likewise.
+    llms: Vec<Name>,
+}
+
 impl Planner<'_> {
     /// Sets, removes or keeps the password. The writer needs the right for the account under its old and its new name. An
     /// account that sets the password of another is recorded as its maker.
@@ -69,8 +83,10 @@ impl Planner<'_> {
             Spec::ServiceAccount(account) => account.disabled,
             _ => false,
         };
-        if disabled(new) && !disabled(old) {
-            self.warn_of_dependents(old, "is disabled");
+        match (disabled(old), disabled(new)) {
+            (false, true) => self.warn_of_dependents(old, "is disabled"),
+            (true, false) => self.warn_of_regained(old),
+            _ => {}
         }
     }
 
@@ -120,61 +136,85 @@ impl Planner<'_> {
         self.batch.put(Arc::new(Stored { resource, confidential: stored.confidential.clone() }));
     }
 
-    /// Warns of credentials that the account made for others and of keys that it attached: both need an active account.
+    /// Warns of what depends on the account and is void without it.
     fn warn_of_dependents(&mut self, account: &Stored, event: &str) {
+        let Dependents { tokens, passwords, linked, trusting, llms } = self.dependents(account);
+        let account = format!("{} `{}`", account.kind(), account.name());
+        if tokens > 0 {
+            self.warnings
+                .push(format!("{tokens} token(s) that {account} made for others are void while it {event}"));
+        }
+        if passwords > 0 {
+            self.warnings.push(format!(
+                "{passwords} password(s) that {account} set for others are void while it {event}: set them again"
+            ));
+        }
+        self.warnings.extend(linked.iter().map(|user| {
+            format!(
+                "User `{user}` cannot sign in at its provider while {account}, who linked it, {event}: write `external` again"
+            )
+        }));
+        self.warnings.extend(trusting.iter().map(|trusting| {
+            format!(
+                "the trust of ServiceAccount `{trusting}` is void while {account}, who wrote it, {event}: write `trust` again"
+            )
+        }));
+        self.warnings.extend(llms.iter().map(|llm| {
+            format!(
+                "Llm `{llm}` sends no key while {account}, who attached it, {event}: write `apiKey` again"
+            )
+        }));
+    }
+
+    /// Warns of what depends on an account that is enabled again, and so is no longer void for it. Something else may void it still.
+    fn warn_of_regained(&mut self, account: &Stored) {
+        const UNLESS: &str = "unless something else voids it";
+        let Dependents { tokens, passwords, linked, trusting, llms } = self.dependents(account);
+        let account = format!("{} `{}`", account.kind(), account.name());
+        for (count, what) in [(tokens, "token(s) that {} made"), (passwords, "password(s) that {} set")] {
+            if count > 0 {
+                let what = what.replace("{}", &account);
+                self.warnings.push(format!("{count} {what} for others are accepted again, each {UNLESS}"));
+            }
+        }
+        self.warnings.extend(linked.iter().map(|user| {
+            format!("User `{user}`, whom {account} linked, may sign in at its provider again, {UNLESS}")
+        }));
+        self.warnings.extend(trusting.iter().map(|trusting| {
+            format!(
+                "the trust of ServiceAccount `{trusting}`, which {account} wrote, is in force again, {UNLESS}"
+            )
+        }));
+        self.warnings.extend(
+            llms.iter()
+                .map(|llm| format!("Llm `{llm}` sends the key again that {account} attached, {UNLESS}")),
+        );
+    }
+
+    /// What the account made for others, and the keys that it attached: both need an active account.
+    fn dependents(&self, account: &Stored) -> Dependents {
         let id = account.id();
         let in_force = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.expires_at > self.now);
-        let capped = self.batch.after.made_by(Kind::Token, id).filter(in_force).count();
-        if capped > 0 {
-            self.warnings.push(format!(
-                "{capped} token(s) that {} `{}` made for others are void while it {event}",
-                account.kind(),
-                account.name()
-            ));
-        }
-        let passwords = self.depending_on(id, |spec| match spec {
-            Spec::User(user) => user.password_set_by.as_slice(),
-            _ => &[],
-        });
-        if !passwords.is_empty() {
-            self.warnings.push(format!(
-                "{} password(s) that {} `{}` set for others are void while it {event}: set them again",
-                passwords.len(),
-                account.kind(),
-                account.name()
-            ));
-        }
         let linked = self.depending_on(id, |spec| match spec {
             Spec::User(user) => {
                 user.external.identity().map_or(&[], |identity| identity.linked_by.as_slice())
             }
             _ => &[],
         });
-        for user in self.shown(linked) {
-            self.warnings.push(format!(
-                "User `{user}` cannot sign in at its provider while {} `{}`, who linked it, {event}: write `external` again",
-                account.kind(),
-                account.name()
-            ));
-        }
         let trusting = self.depending_on(id, |spec| match spec {
             Spec::ServiceAccount(account) => account.trust_set_by.as_slice(),
             _ => &[],
         });
-        for trusting in self.shown(trusting) {
-            self.warnings.push(format!(
-                "the trust of ServiceAccount `{trusting}` is void while {} `{}`, who wrote it, {event}: write `trust` again",
-                account.kind(),
-                account.name()
-            ));
-        }
-        let llms: Vec<_> = self.batch.after.made_by(Kind::Llm, id).cloned().collect();
-        for llm in self.shown(llms) {
-            self.warnings.push(format!(
-                "Llm `{llm}` sends no key while {} `{}`, who attached it, {event}: write `apiKey` again",
-                account.kind(),
-                account.name()
-            ));
+        let passwords = self.depending_on(id, |spec| match spec {
+            Spec::User(user) => user.password_set_by.as_slice(),
+            _ => &[],
+        });
+        Dependents {
+            tokens: self.batch.after.made_by(Kind::Token, id).filter(in_force).count(),
+            passwords: passwords.len(),
+            linked: self.shown(linked),
+            trusting: self.shown(trusting),
+            llms: self.shown(self.batch.after.made_by(Kind::Llm, id).cloned().collect()),
         }
     }
 
