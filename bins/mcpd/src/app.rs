@@ -83,7 +83,7 @@ pub struct App {
     pub token_uses: TokenUses,
     /// Adds up usage, and answers questions about it.
     pub usage: UsageReports,
-    /// Gives questions about records their turns.
+    /// Gives questions about records and about the rights of all accounts their turns.
     pub record_questions: RecordQuestions,
     /// Gives writers their turns.
     pub writers: Writers,

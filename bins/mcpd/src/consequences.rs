@@ -4,13 +4,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use mcpctl_access::{Change, Permit, Reason, Snapshot, Stored, Withdrawals, Withdrawn, verb::View};
-use mcpctl_api::{Kind, Name, Spec, Verb, question::HeldRule, spec::Subject};
-use tokio::task::JoinError;
+use mcpctl_api::{Id, Kind, Name, Spec, Verb, question::HeldRule, spec::Subject};
 
 use crate::{
     app::App,
     caller::Caller,
     commit::{WriteError, WriteFailure, preview},
+    record_questions::NoAnswer,
     writes::{Intent, Plan},
 };
 
@@ -21,6 +21,15 @@ const MAX_LLMS: usize = 500;
 /// What people do with Llms.
 const USES: [Verb; 2] = [Verb::Run, Verb::View];
 
+/// What a change does to rights, where it can only take them or only give them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Accounts lose rights.
+    Loss,
+    /// Accounts gain rights.
+    Gain,
+}
+
 /// What a change of rights does.
 #[derive(Debug, Default)]
 pub struct Consequences {
@@ -28,10 +37,8 @@ pub struct Consequences {
     pub changes: Vec<String>,
     /// What the writer should know besides.
     pub warnings: Vec<String>,
-    /// What accounts lose, in order.
-    pub losses: Vec<RightsDelta>,
-    /// What accounts gain, in order.
-    pub gains: Vec<RightsDelta>,
+    /// What accounts lose or gain, in order.
+    pub deltas: Vec<RightsDelta>,
     /// How many more accounts it is about.
     pub more_accounts: usize,
     /// Requests of this replica that end.
@@ -67,47 +74,60 @@ struct LlmUse {
 
 /// Why consequences are not shown.
 #[derive(Debug, thiserror::Error)]
-pub enum NoConsequences {
+pub enum ConsequencesError {
     /// The change is refused.
     #[error(transparent)]
     Refused(WriteFailure),
-    /// The work has panicked.
+    /// The question about them has no answer.
     #[error(transparent)]
-    Panicked(#[from] JoinError),
+    NoAnswer(#[from] NoAnswer),
 }
 
 impl Consequences {
-    /// Those of a caller's writes, which a dry run plans.
+    /// Those of a caller's writes, which a dry run plans; those for rights, where a direction is given.
     ///
     /// # Errors
-    /// When the writes are refused, or the work panics.
-    pub async fn of(app: Arc<App>, caller: Caller, intents: Vec<Intent>) -> Result<Self, NoConsequences> {
-        // A plan and many decisions, so other requests do not wait behind it.
+    /// When the writes are refused, or the question has no answer.
+    pub async fn of(
+        app: &Arc<App>,
+        caller: &Caller,
+        intents: Vec<Intent>,
+        direction: Option<Direction>,
+    ) -> Result<Self, ConsequencesError> {
+        let (of_app, of_caller) = (Arc::clone(app), caller.clone());
         let work = move || {
-            let plan = preview(&app, &caller, intents)?;
-            Ok(Self::computed(&app, &caller, &plan))
+            let plan = preview(&of_app, &of_caller, intents)?;
+            Ok(Self::computed(&of_app, &of_caller, &plan, direction))
         };
-        let computed = tokio::task::spawn_blocking(work).await?;
-        computed.map_err(|error: WriteError| NoConsequences::Refused(error.cause))
+        let computed = app.record_questions.answer(&caller.principal.id, work).await?;
+        computed.map_err(|error: WriteError| ConsequencesError::Refused(error.cause))
     }
 
-    fn computed(app: &App, caller: &Caller, plan: &Plan) -> Self {
-        let llms: Vec<Name> = caller
-            .snapshot
-            .permitted_after::<View>(&caller.principal, Kind::Llm, "")
-            .take(MAX_LLMS)
-            .map(|permit: Permit<View>| permit.resource().name().clone())
-            .collect();
-        let (losses, more_accounts) = deltas(&caller.snapshot, &plan.after, &llms);
-        let (gains, _) = deltas(&plan.after, &caller.snapshot, &llms);
+    fn computed(app: &App, caller: &Caller, plan: &Plan, direction: Option<Direction>) -> Self {
+        let before = &caller.snapshot;
+        let (deltas, more_accounts) = match direction {
+            Some(Direction::Loss) => deltas(before, &plan.after, caller),
+            Some(Direction::Gain) => deltas(&plan.after, before, caller),
+            None => (Vec::new(), 0),
+        };
+        let changes = plan.changes.iter().filter(|change| !is_warned_of(change, before, &plan.after));
         Self {
-            changes: plan.changes.iter().map(|change| described(change, &caller.snapshot)).collect(),
+            changes: changes.map(|change| described(change, before)).collect(),
             warnings: plan.warnings.clone(),
-            losses,
-            gains,
+            deltas,
             more_accounts,
             requests: app.access.would_end(&plan.after),
         }
+    }
+}
+
+/// Whether the change is stated by a warning already: the end of what came of a token that ends too.
+fn is_warned_of(change: &Change, before: &Snapshot, after: &Snapshot) -> bool {
+    let Change::Delete { id, .. } = change else { return false };
+    let ends = |token: &Id| before.by_id(token).is_some() && after.by_id(token).is_none();
+    match before.by_id(id).map(|stored| &stored.resource.spec) {
+        Some(Spec::Token(token)) => token.begun_with.iter().chain(&token.rotated_from).any(ends),
+        _ => false,
     }
 }
 
@@ -131,10 +151,16 @@ fn described(change: &Change, before: &Snapshot) -> String {
     }
 }
 
-/// What `from` gives to accounts and `to` does not, and how many more accounts differ.
-fn deltas(from: &Snapshot, to: &Snapshot, llms: &[Name]) -> (Vec<RightsDelta>, usize) {
+/// What `from` gives to accounts and `to` does not, at the Llms that the caller may view, and how many more accounts differ.
+fn deltas(from: &Snapshot, to: &Snapshot, caller: &Caller) -> (Vec<RightsDelta>, usize) {
+    let llms: Vec<Name> = caller
+        .snapshot
+        .permitted_after::<View>(&caller.principal, Kind::Llm, "")
+        .take(MAX_LLMS)
+        .map(|permit: Permit<View>| permit.resource().name().clone())
+        .collect();
     let Withdrawals { accounts, not_examined } = from.withdrawals(to, MAX_ACCOUNTS);
-    let deltas = accounts.into_iter().map(|withdrawn| delta(from, to, llms, withdrawn));
+    let deltas = accounts.into_iter().map(|withdrawn| delta(from, to, &llms, withdrawn));
     (deltas.collect(), not_examined)
 }
 

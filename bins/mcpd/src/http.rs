@@ -294,7 +294,7 @@ fn methods(route: &str) -> &'static str {
         | "/console/tokens"
         | "/console/tokens/{name}/revoke"
         | "/console/access/revoke"
-        | "/console/people/{kind}/{name}/{step}" => "GET, HEAD and POST",
+        | "/console/people/{kind}/{name}/{action}" => "GET, HEAD and POST",
         _ => "GET and HEAD",
     }
 }

@@ -1,5 +1,6 @@
-//! Whose question about records, usage or the audit, is answered next: each may read many rows. An account has one answered at a time, so
-//! that none keeps the others waiting; the accounts that wait get their turns in the order in which they came.
+//! Whose question is answered next, of those that may read much: about records, usage or the audit, many rows; about the rights of all
+//! accounts, many rules. An account has one answered at a time, so that none keeps the others waiting; the accounts that wait get their
+//! turns in the order in which they came.
 
 use std::{
     collections::HashMap,
@@ -9,7 +10,8 @@ use std::{
 
 use mcpctl_api::Id;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinError,
     time::{Instant, timeout_at},
 };
 
@@ -27,18 +29,31 @@ pub const MAX_TIME: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoTurn {
     /// The account asks more than its share.
-    #[error("this account has other questions about records that are not answered yet")]
+    #[error("this account has other questions about records or rights that are not answered yet")]
     OwnShare,
     /// Other accounts ask as much as is answered at once.
-    #[error("too many questions about records are asked at once")]
+    #[error("too many questions about records or rights are asked at once")]
     Busy,
 }
 
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// It gets no turn.
+    #[error(transparent)]
+    NoTurn(#[from] NoTurn),
+    /// The work has panicked.
+    #[error(transparent)]
+    Panicked(#[from] JoinError),
+}
+
+/// The accounts that ask.
+type Accounts = Mutex<HashMap<Id, Share>>;
+
 /// The turns of all accounts.
 pub struct RecordQuestions {
-    places: Semaphore,
-    /// Only of accounts that ask.
-    accounts: Mutex<HashMap<Id, Share>>,
+    places: Arc<Semaphore>,
+    accounts: Arc<Accounts>,
 }
 
 /// What an account asks.
@@ -48,21 +63,21 @@ struct Share {
 }
 
 /// The turn of one question, until it is dropped.
-pub struct Turn<'a> {
-    _place: SemaphorePermit<'a>,
+pub struct Turn {
+    _place: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
-    _asked: Asked<'a>,
+    _asked: Asked,
 }
 
 /// A question that waits or is answered.
-struct Asked<'a> {
-    questions: &'a RecordQuestions,
+struct Asked {
+    accounts: Arc<Accounts>,
     account: Id,
 }
 
 impl Default for RecordQuestions {
     fn default() -> Self {
-        Self { places: Semaphore::new(MAX_AT_ONCE), accounts: Mutex::default() }
+        Self { places: Arc::new(Semaphore::new(MAX_AT_ONCE)), accounts: Arc::default() }
     }
 }
 
@@ -71,20 +86,39 @@ impl RecordQuestions {
     ///
     /// # Errors
     /// When the account has as many questions as it may, or no turn comes in time.
-    pub async fn take(&self, account: &Id) -> Result<Turn<'_>, NoTurn> {
+    pub async fn take(&self, account: &Id) -> Result<Turn, NoTurn> {
         let (asked, turn) = self.ask(account)?;
         let deadline = Instant::now() + MAX_WAIT;
         let Ok(Ok(own)) = timeout_at(deadline, turn.acquire_owned()).await else {
             return Err(NoTurn::OwnShare);
         };
-        let Ok(Ok(place)) = timeout_at(deadline, self.places.acquire()).await else {
+        let Ok(Ok(place)) = timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await else {
             return Err(NoTurn::Busy);
         };
         Ok(Turn { _place: place, _own: own, _asked: asked })
     }
 
-    fn ask(&self, account: &Id) -> Result<(Asked<'_>, Arc<Semaphore>), NoTurn> {
-        let mut accounts = self.accounts();
+    /// Answers a question of this account by work that waits for nothing, in the blocking pool, so that other requests do not wait behind
+    /// it. The work keeps the turn: it goes on where the client that asked has left.
+    ///
+    /// # Errors
+    /// When no turn comes in time, or the work panics.
+    pub async fn answer<T: Send + 'static>(
+        &self,
+        account: &Id,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NoAnswer> {
+        let turn = self.take(account).await?;
+        let in_turn = move || {
+            let answer = work();
+            drop(turn);
+            answer
+        };
+        Ok(tokio::task::spawn_blocking(in_turn).await?)
+    }
+
+    fn ask(&self, account: &Id) -> Result<(Asked, Arc<Semaphore>), NoTurn> {
+        let mut accounts = locked(&self.accounts);
         let share = accounts
             .entry(account.clone())
             .or_insert_with(|| Share { turn: Arc::new(Semaphore::new(1)), asked: 0 });
@@ -92,17 +126,18 @@ impl RecordQuestions {
             return Err(NoTurn::OwnShare);
         }
         share.asked += 1;
-        Ok((Asked { questions: self, account: account.clone() }, Arc::clone(&share.turn)))
-    }
-
-    fn accounts(&self) -> MutexGuard<'_, HashMap<Id, Share>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+        let asked = Asked { accounts: Arc::clone(&self.accounts), account: account.clone() };
+        Ok((asked, Arc::clone(&share.turn)))
     }
 }
 
-impl Drop for Asked<'_> {
+fn locked(accounts: &Accounts) -> MutexGuard<'_, HashMap<Id, Share>> {
+    accounts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Asked {
     fn drop(&mut self) {
-        let mut accounts = self.questions.accounts();
+        let mut accounts = locked(&self.accounts);
         match accounts.get_mut(&self.account) {
             Some(share) if share.asked > 1 => share.asked -= 1,
             _ => drop(accounts.remove(&self.account)),
@@ -138,7 +173,20 @@ mod tests {
         drop(of_bob);
         let second = second.await.unwrap();
         drop((of_eve, second));
-        assert!(turns.accounts().is_empty(), "nothing is kept of accounts that ask no more");
+        assert!(locked(&turns.accounts).is_empty(), "nothing is kept of accounts that ask no more");
+    }
+
+    #[tokio::test]
+    async fn work_keeps_its_turn_where_the_client_has_left() {
+        let (turns, ann) = (RecordQuestions::default(), Id::mint());
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let mut asked = Box::pin(turns.answer(&ann, move || held.recv()));
+        assert!(!is_ready(asked.as_mut()).await);
+        drop(asked);
+        let mut second = pin!(turns.take(&ann));
+        assert!(!is_ready(second.as_mut()).await, "the work goes on");
+        drop(release);
+        second.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -159,6 +207,6 @@ mod tests {
         let of_bob = turns.take(&bob).await.unwrap();
         assert!(matches!(turns.take(&eve).await, Err(NoTurn::Busy)));
         drop((first, of_bob));
-        assert!(turns.accounts().is_empty());
+        assert!(locked(&turns.accounts).is_empty());
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/console/access/revoke", get(revoke::page).post(revoke::revoke)),
         ("/console/people", get(people::page)),
         ("/console/people/{kind}/{name}", get(person::page)),
-        ("/console/people/{kind}/{name}/{step}", get(account::page).post(account::change)),
+        ("/console/people/{kind}/{name}/{action}", get(account::page).post(account::change)),
         ("/console/usage", get(usage::page)),
         ("/console/failovers", get(failovers::page)),
         ("/console/audit", get(audit::page)),

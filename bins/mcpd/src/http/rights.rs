@@ -1,10 +1,12 @@
 //! Questions about rights: the caller's own, and for callers who may view accounts and their rights those of others.
 
-use axum::{Json, body::Bytes};
+use std::sync::Arc;
+
+use axum::{Json, body::Bytes, extract::State};
 use mcpctl_access::Reason;
 use mcpctl_api::{
     Kind, Spec, Verb,
-    question::{CanI, CanIAnswer, Rights, WhoCan},
+    question::{CanI, CanIAnswer, Grantee, Rights, WhoCan},
     spec::Subject,
 };
 use serde::Deserialize;
@@ -15,7 +17,7 @@ use super::{
     path,
     query::{Query, account},
 };
-use crate::caller::Caller;
+use crate::{app::App, caller::Caller, record_questions::NoAnswer};
 
 /// These routes' part of the OpenAPI document.
 #[derive(OpenApi)]
@@ -103,16 +105,33 @@ pub struct WhoCanQuery {
     get, path = "/api/v1/auth/who-can", tag = "auth",
     params(("verb" = String, Query), ("kind" = String, Query), ("name" = String, Query)),
     responses((status = 200, body = WhoCan), (status = 400, body = mcpctl_api::ApiError),
-              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError)),
+              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError),
+              (status = 503, body = mcpctl_api::ApiError)),
 )]
-pub async fn who_can(caller: Caller, query: Query<WhoCanQuery>) -> Result<Json<WhoCan>, HttpError> {
+pub async fn who_can(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query<WhoCanQuery>,
+) -> Result<Json<WhoCan>, HttpError> {
     let WhoCanQuery { verb, kind, name } = query.0;
     let verb: Verb = verb.parse().map_err(|e| HttpError::invalid("verb", format!("{e}")))?;
     let kind: Kind = kind.parse().map_err(|e| HttpError::invalid("kind", format!("{e}")))?;
     may_view_rights(&caller)?;
     let name = named(&caller, kind, &name)?;
-    let subjects = caller.snapshot.who_can(verb, kind, &name);
+    let subjects = grantees(&app, &caller, verb, kind, name).await?;
     Ok(Json(WhoCan { subjects, revision: caller.snapshot.revision() }))
+}
+
+/// All accounts that may do something. It looks at each account, so it has a turn as questions about records have.
+pub(super) async fn grantees(
+    app: &App,
+    caller: &Caller,
+    verb: Verb,
+    kind: Kind,
+    name: String,
+) -> Result<Vec<Grantee>, NoAnswer> {
+    let snapshot = Arc::clone(&caller.snapshot);
+    app.record_questions.answer(&caller.principal.id, move || snapshot.who_can(verb, kind, &name)).await
 }
 
 /// The query of rights.

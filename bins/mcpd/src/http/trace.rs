@@ -76,7 +76,7 @@ pub(super) const ROUTES: [&str; 72] = [
     "/console/access/revoke",
     "/console/people",
     "/console/people/{kind}/{name}",
-    "/console/people/{kind}/{name}/{step}",
+    "/console/people/{kind}/{name}/{action}",
     "/console/usage",
     "/console/failovers",
     "/console/audit",

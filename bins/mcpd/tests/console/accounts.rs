@@ -85,18 +85,49 @@ async fn account_is_disabled_and_enabled_as_it_was_shown() {
 }
 
 #[tokio::test]
-async fn service_account_is_disabled_with_what_it_made_for_others() {
+async fn service_account_is_switched_with_what_it_made_for_others() {
     let (mcpd, _) = with_alice().await;
-    mcpd.apply(json!([{"kind": "ServiceAccount", "name": "ci"}])).await;
+    let of_ci = json!([{"kind": "ServiceAccount", "name": "ci"}]);
+    mcpd.apply(json!([
+        {"kind": "ServiceAccount", "name": "ci"},
+        {"kind": "RoleBinding", "name": "ci-admin", "role": "admin", "subjects": of_ci},
+        {"kind": "User", "name": "bob"},
+        {"kind": "Secret", "name": "openai", "data": {"token": "sk-1"}},
+    ]))
+    .await;
+    let ci = json!({"name": "ci", "subject": {"kind": "ServiceAccount", "name": "ci"}});
+    let ci = secret(&mcpd, &mcpd.admin(), ci).await;
+    let for_alice = made(&mcpd, &ci, "alice-of-ci", "alice").await;
+    let documents = json!([
+        {"kind": "User", "name": "bob", "password": "correct horse battery"},
+        {"kind": "Llm", "name": "keyed", "type": "openai", "url": "http://127.0.0.1:9/v1", "model": "m",
+         "apiKey": {"secret": "openai", "key": "token"}},
+    ]);
+    let applied = mcpd.post("/api/v1/apply?skipCheck=true", &ci, &documents).await;
+    assert_eq!(applied.status(), StatusCode::OK);
     let admin = Browser::signed_in(&mcpd, &mcpd.admin()).await;
+
     let page = "/console/people/serviceaccounts/ci/disable";
     let shown = admin.get(page).await;
     shown
         .is(StatusCode::OK)
         .has("ServiceAccount <code>ci</code> is disabled")
-        .has("No account loses a right");
+        .has("1 token(s) that ServiceAccount <code>ci</code> made for others are void while it is disabled")
+        .has("1 password(s) that ServiceAccount <code>ci</code> set for others are void")
+        .has("Llm <code>keyed</code> sends no key while ServiceAccount <code>ci</code>");
     let done = admin.post(page, page, &[("expected", &shown.hidden("expected"))]).await;
     admin.get(done.header("location")).await.has("The account is disabled");
+    assert_eq!(status(&mcpd, &for_alice).await, StatusCode::UNAUTHORIZED);
+
+    let page = "/console/people/serviceaccounts/ci/enable";
+    let shown = admin.get(page).await;
+    shown
+        .is(StatusCode::OK)
+        .has("1 token(s) that ServiceAccount <code>ci</code> made for others are accepted again")
+        .has("1 password(s) that ServiceAccount <code>ci</code> set for others are accepted again")
+        .has("Llm <code>keyed</code> sends the key again that ServiceAccount <code>ci</code> attached");
+    admin.post(page, page, &[("expected", &shown.hidden("expected"))]).await.is(StatusCode::SEE_OTHER);
+    assert_eq!(status(&mcpd, &for_alice).await, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -109,7 +140,12 @@ async fn sessions_and_tokens_of_others_end_from_the_page_of_their_account() {
     admin.get(ALICE).await.has(END_SESSIONS);
     admin.get(END_SESSIONS).await.is(StatusCode::OK).has("is deleted").has("it may sign in again");
     let page = admin.post(END_SESSIONS, END_SESSIONS, &[]).await;
-    admin.get(page.header("location")).await.has("The sessions have ended").lacks(END_SESSIONS);
+    admin
+        .get(page.header("location"))
+        .await
+        .has("1 session has ended")
+        .lacks("still open")
+        .lacks(END_SESSIONS);
     session.get("/console/llms").await.is(StatusCode::SEE_OTHER);
     assert_eq!(status(&mcpd, &alice).await, StatusCode::OK, "tokens stay");
 
@@ -125,11 +161,46 @@ async fn sessions_and_tokens_of_others_end_from_the_page_of_their_account() {
     let page = admin.get(REVOKE_TOKEN).await;
     page.is(StatusCode::OK).has("ends too").has("This cannot be undone").lacks("you will be signed out");
     page.has("<a href=\"/console/people/users/alice\">alice</a>");
+    let ends = page.between("the session <code>", "</code>");
+    assert_eq!(page.html.matches(ends[0].as_str()).count(), 1, "what ends is listed once: {}", page.html);
     let page = admin.post(REVOKE_TOKEN, REVOKE_TOKEN, &[]).await;
     admin.get(page.header("location")).await.has("The token is revoked").lacks(REVOKE_TOKEN);
     assert_eq!(status(&mcpd, &alice).await, StatusCode::UNAUTHORIZED);
     session.get("/console/llms").await.is(StatusCode::SEE_OTHER);
     admin.get(REVOKE_TOKEN).await.is(StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn sessions_that_one_may_not_end_are_counted_and_stay() {
+    let (mcpd, alice) = with_alice().await;
+    let first = Browser::signed_in(&mcpd, &alice).await;
+    let statuses = mcpd.get("/api/v1/auth/token-status?subject=user/alice", &mcpd.admin()).await;
+    let statuses: Value = statuses.json().await.unwrap();
+    let tokens = statuses["items"].as_array().unwrap();
+    let session = tokens.iter().find(|token| token["session"] == json!(true)).unwrap()["token"].clone();
+    let second = Browser::signed_in(&mcpd, &alice).await;
+    let rules = json!([
+        {"kinds": ["users"], "verbs": ["view", "grant"], "names": ["*"]},
+        {"kinds": ["tokens"], "verbs": ["view"], "names": ["*"]},
+        {"kinds": ["tokens"], "verbs": ["delete"], "names": [session]},
+    ]);
+    let helper = Browser::signed_in(&mcpd, &mcpd.user_with_rules("helper", rules).await).await;
+    helper.get(ALICE).await.has(END_SESSIONS);
+    helper
+        .get(END_SESSIONS)
+        .await
+        .is(StatusCode::OK)
+        .has("Sessions that stay, because you may not end them: 1");
+    let page = helper.post(END_SESSIONS, END_SESSIONS, &[]).await;
+    helper
+        .get(page.header("location"))
+        .await
+        .has("1 session has ended")
+        .has("Still open, because you may not end them: 1")
+        .lacks(END_SESSIONS);
+    first.get("/console/llms").await.is(StatusCode::SEE_OTHER);
+    second.get("/console/llms").await.is(StatusCode::OK);
+    helper.get(END_SESSIONS).await.is(StatusCode::BAD_REQUEST).has("ask an administrator");
 }
 
 #[tokio::test]
@@ -186,9 +257,15 @@ async fn account_is_changed_by_those_alone_who_may_and_to_others_nothing_is_offe
     let page = browser.get("/console/people/users/bob/disable").await;
     page.is(StatusCode::OK).lacks("Who loses what").has("you may not view the rights of accounts");
     let alice = Browser::signed_in(&mcpd, &alice).await;
-    for path in ["/console/people/users/bob/disable", "/console/people/users/none/disable", DISABLE] {
+    // The own page is shown to those who may not view accounts.
+    let before = denials("user/alice").await;
+    alice.get(ALICE).await.is(StatusCode::OK).lacks("Disable…");
+    alice.get(DISABLE).await.is(StatusCode::FORBIDDEN);
+    assert_eq!(denials("user/alice").await, before);
+    for path in ["/console/people/users/bob/disable", "/console/people/users/none/disable"] {
         alice.get(path).await.is(StatusCode::FORBIDDEN);
     }
+    assert_eq!(denials("user/alice").await, before + 2);
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! Who may use which Llm: a part of the table of all accounts and all Llms, both in pages. Those who may not view accounts and their
 //! rights see their own row.
 
+use std::sync::Arc;
+
 use askama::Template;
-use axum::{http::StatusCode, response::Response};
+use axum::{extract::State, http::StatusCode, response::Response};
 use mcpctl_access::{Permit, Stored, verb::View};
 use mcpctl_api::{
     Kind, Name, Verb,
@@ -19,7 +21,7 @@ use super::{
     page,
     visit::Visit,
 };
-use crate::{caller::Caller, clock};
+use crate::{app::App, caller::Caller, clock};
 
 /// Accounts of one page.
 const PAGE_ACCOUNTS: usize = 25;
@@ -31,7 +33,7 @@ const MAX_EXAMINED: usize = 2000;
 const PATH: &str = "/console/access";
 
 /// The fields of the filter, and where both lists begin.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessQuery {
     #[serde(deserialize_with = "given")]
@@ -93,7 +95,7 @@ struct AccessPage {
     next_llms: Option<String>,
     start: String,
     is_first: bool,
-    done: Option<&'static str>,
+    done: Option<String>,
 }
 
 struct Row {
@@ -137,12 +139,24 @@ impl Row {
 }
 
 /// Shows the table.
-pub async fn page(visit: Visit, caller: Caller, query: Query<AccessQuery>) -> Result<Response, HttpError> {
+pub async fn page(
+    State(app): State<Arc<App>>,
+    visit: Visit,
+    caller: Caller,
+    query: Query<AccessQuery>,
+) -> Result<Response, HttpError> {
     let query = query.0;
     let shows_all = rights::may_view_rights(&caller).is_ok();
     let (llms, last_llm) = llms(&caller, &query);
-    let (rows, last_account) =
-        if shows_all { accounts(&caller, &query, &llms) } else { (vec![own(&caller, &llms)], None) };
+    let (rows, last_account) = match shows_all {
+        // It looks at many accounts, so it has a turn as questions about records have.
+        true => {
+            let (caller, query, llms) = (caller.clone(), query.clone(), llms.clone());
+            let account = caller.principal.id.clone();
+            app.record_questions.answer(&account, move || accounts(&caller, &query, &llms)).await?
+        }
+        false => (vec![own(&caller, &llms)], None),
+    };
     let next_llms = last_llm.map(|last| query.address(query.after.clone(), Some(last.to_string())));
     let next_accounts =
         last_account.map(|last| query.address(Some(last.to_string()), query.llms_after.clone()));
@@ -172,10 +186,8 @@ fn llms(caller: &Caller, query: &AccessQuery) -> (Vec<Name>, Option<Name>) {
 fn accounts(caller: &Caller, query: &AccessQuery, llms: &[Name]) -> (Vec<Row>, Option<Name>) {
     let kind = query.kind.subject_kind();
     let after = query.after.as_deref().unwrap_or_default();
-    let names = caller
-        .snapshot
-        .all_after(kind.kind(), after)
-        .map(|stored: &std::sync::Arc<Stored>| stored.name().clone());
+    let names =
+        caller.snapshot.all_after(kind.kind(), after).map(|stored: &Arc<Stored>| stored.name().clone());
     select(names, PAGE_ACCOUNTS, |name| {
         if !contains(name.as_str(), query.account.as_deref()) {
             return None;

@@ -1,34 +1,35 @@
 //! What an administrator does to an account: disables it, enables it again, and ends its sessions. Each has a page that shows first what
 //! it does.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use axum::{extract::State, response::Response};
+use mcpctl_access::Stored;
 use mcpctl_api::{
-    Kind, Revision, Spec,
+    Id, Kind, Revision, Spec,
     spec::{Subject, SubjectKind},
 };
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    super::{error::HttpError, path::Path, resources, rights, viewed::viewed},
+    super::{error::HttpError, path::Path, resources, rights},
     confirmation::{self, Confirmation},
     form::Form,
     frame::Section,
     links,
-    note::Done,
-    subject::Person,
+    note::{Done, SessionCounts},
+    subject::ViewedSubject,
     visit::Visit,
 };
-use crate::{app::App, caller::Caller, clock, writes::Intent};
+use crate::{app::App, caller::Caller, clock, consequences::Direction, writes::Intent};
 
-/// Sessions that one form ends.
-const MAX_SESSIONS: usize = 200;
+/// Maximum of sessions that one form ends, the newest ones.
+const MAX_SESSIONS: usize = 1000;
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum AccountAction {
     /// No credential of the account is accepted any more.
     Disable,
     /// They are accepted again.
@@ -37,7 +38,7 @@ pub enum Step {
     EndSessions,
 }
 
-impl Step {
+impl AccountAction {
     const ALL: [Self; 3] = [Self::Disable, Self::Enable, Self::EndSessions];
 
     const fn segment(self) -> &'static str {
@@ -62,11 +63,11 @@ impl Step {
         format!("{}/{}", links::person(account), self.segment())
     }
 
-    const fn done(self) -> Done {
+    const fn done(self, counts: SessionCounts) -> Done {
         match self {
             Self::Disable => Done::Disabled,
             Self::Enable => Done::Enabled,
-            Self::EndSessions => Done::SessionsEnded,
+            Self::EndSessions => Done::SessionsEnded(counts),
         }
     }
 
@@ -79,115 +80,169 @@ impl Step {
         }
     }
 
-    fn notes(self, is_own: bool, shows_rights: bool) -> Vec<&'static str> {
-        let mut notes = match self {
-            Self::Disable => vec![
-                "None of its credentials is accepted any more: no password, no sign-in at a provider, no token and no session. They are kept, and are accepted again when the account is enabled.",
-            ],
-            Self::Enable => vec![
-                "Its password, its sign-in at a provider, and its tokens and sessions that have not expired are accepted again.",
-            ],
-            Self::EndSessions => vec!["Its tokens stay, and it may sign in again."],
-        };
+    fn notes(self, is_own: bool, shows_rights: bool, counts: SessionCounts) -> Vec<String> {
+        let mut notes = vec![match self {
+            Self::Disable => {
+                "None of its credentials is accepted any more: no password, no sign-in at a provider, no token and no session. They are kept, and are accepted again when the account is enabled."
+            }
+            Self::Enable => {
+                "Its password, its sign-in at a provider, and its tokens and sessions that have not expired are accepted again."
+            }
+            Self::EndSessions => "Its tokens stay, and it may sign in again.",
+        }
+        .to_owned()];
         if is_own && self == Self::Disable {
-            notes.push("It is your own account: you will be signed out, and cannot enable it yourself.");
+            notes.push(
+                "It is your own account: you will be signed out, and cannot enable it yourself.".to_owned(),
+            );
         }
         if !shows_rights && self != Self::EndSessions {
-            notes.push("What it may use is not listed, because you may not view the rights of accounts.");
+            notes.push(
+                "What it may use is not listed, because you may not view the rights of accounts.".to_owned(),
+            );
+        }
+        let SessionCounts { left, forbidden, .. } = counts;
+        if left > 0 {
+            notes.push(format!(
+                "Older sessions that stay, because a form ends {MAX_SESSIONS}: {left}. End them afterwards."
+            ));
+        }
+        if forbidden > 0 {
+            notes.push(format!("Sessions that stay, because you may not end them: {forbidden}."));
         }
         notes
     }
 }
 
-/// A step on an account, as of the snapshot of its caller.
+/// The sessions of an account, without the one in use, as far as the caller may view them.
+pub struct Sessions {
+    /// Those that the caller may end, the newest first.
+    pub may_end: Vec<Id>,
+    /// How many others there are.
+    forbidden: usize,
+}
+
+impl Sessions {
+    /// Those of this account.
+    pub fn of(caller: &Caller, account: &Subject) -> Self {
+        let Caller { principal, snapshot, .. } = caller;
+        let id = snapshot.by_name(account.kind.kind(), account.name.as_str()).map(|stored| stored.id());
+        let tokens = id.into_iter().flat_map(|id| snapshot.tokens_of(id));
+        let is_other_session = |stored: &&Arc<Stored>| {
+            matches!(&stored.resource.spec, Spec::Token(token) if token.session)
+                && *stored.id() != principal.token
+                && snapshot.may_view_token(principal, stored)
+        };
+        let now = clock::now();
+        let (mut may_end, forbidden): (Vec<_>, Vec<_>) = tokens
+            .filter(is_other_session)
+            .partition(|stored| snapshot.may_revoke_token(principal, stored, now));
+        may_end.sort_by_key(|stored| Reverse(stored.resource.created_at));
+        Self {
+            may_end: may_end.into_iter().map(|stored| stored.id().clone()).collect(),
+            forbidden: forbidden.len(),
+        }
+    }
+
+    /// Takes those that one form ends.
+    fn ends(mut self, max: usize) -> (Vec<Id>, SessionCounts) {
+        let left = self.may_end.split_off(self.may_end.len().min(max));
+        let counts = SessionCounts { ended: self.may_end.len(), left: left.len(), forbidden: self.forbidden };
+        (self.may_end, counts)
+    }
+}
+
+/// An action on an account, as of the snapshot of its caller.
 struct Planned {
-    step: Step,
+    action: AccountAction,
     account: Subject,
     is_own: bool,
     intents: Vec<Intent>,
     /// The revision that the account has to have still.
     expected: Option<Revision>,
+    /// Of an end of sessions.
+    counts: SessionCounts,
 }
 
 impl Planned {
-    /// Reads which step is meant. `shown` is the revision that was shown before; on the page itself there is none.
+    /// Reads which action is meant. `shown` is the revision that was shown before; on the page itself there is none.
     async fn find(
         app: &App,
         caller: &Caller,
-        (segment, name, step): (String, String, String),
+        (segment, name, action): (String, String, String),
         shown: Option<Revision>,
     ) -> Result<Self, HttpError> {
-        let unknown = || HttpError::no_route(&format!("/console/people/{segment}/{name}/{step}"));
-        let found = Step::ALL.into_iter().find(|known| known.segment() == step).ok_or_else(unknown)?;
-        let person = Person::find(app, caller, &segment, &name).await?;
-        if person.subject.kind == SubjectKind::Group {
+        let unknown = || HttpError::no_route(&format!("/console/people/{segment}/{name}/{action}"));
+        let found = AccountAction::ALL.into_iter().find(|known| known.segment() == action);
+        let action = found.ok_or_else(unknown)?;
+        let ViewedSubject { subject: account, is_own, stored } =
+            ViewedSubject::find(app, caller, &segment, &name).await?;
+        if account.kind == SubjectKind::Group {
             return Err(unknown());
         }
-        let Person { subject: account, is_own, .. } = person;
-        if found == Step::EndSessions {
-            let intents = session_ends(caller, &account)?;
-            return Ok(Self { step: found, account, is_own, intents, expected: None });
+        if action == AccountAction::EndSessions {
+            let (intents, counts) = session_ends(caller, &account)?;
+            return Ok(Self { action, account, is_own, intents, expected: None, counts });
         }
-        let current = viewed(app, caller, account.kind.kind(), account.name.as_str()).await?;
-        let disables = found == Step::Disable;
+        // The own account is there even where the caller may not view it; the dry run decides about the change.
+        let own = || caller.snapshot.by_id(&caller.principal.id).cloned();
+        let current = stored.or_else(own).ok_or_else(unknown)?;
+        let disables = action == AccountAction::Disable;
         if caller.snapshot.is_active(&account) != disables {
-            let state = if disables { "disabled" } else { "enabled" };
-            return Err(HttpError::invalid("", format!("{account} is {state} already")));
+            let (state, other) = if disables { ("disabled", "enable") } else { ("enabled", "disable") };
+            return Err(HttpError::invalid("", format!("{account} is {state} already"))
+                .hint(format!("nothing is left to do; its page shows its state, and offers to {other} it")));
         }
         let expected = shown.unwrap_or(current.resource.revision);
         let (target, patch) = (current.id().to_string(), json!({ "disabled": disables }));
         let intents = vec![resources::merged(&current, target, patch, expected)?];
-        Ok(Self { step: found, account, is_own, intents, expected: Some(expected) })
+        let counts = SessionCounts::default();
+        Ok(Self { action, account, is_own, intents, expected: Some(expected), counts })
     }
 }
 
 /// The ends of an account's sessions, those that the caller may end and not the one in use.
-fn session_ends(caller: &Caller, account: &Subject) -> Result<Vec<Intent>, HttpError> {
-    let Caller { principal, snapshot, .. } = caller;
-    let id = snapshot.by_name(account.kind.kind(), account.name.as_str()).map(|stored| stored.id());
-    let sessions = id.into_iter().flat_map(|id| snapshot.tokens_of(id)).filter(|stored| {
-        matches!(&stored.resource.spec, Spec::Token(token) if token.session)
-            && *stored.id() != principal.token
-            && snapshot.may_revoke_token(principal, stored, clock::now())
-    });
-    let end = |id: String| Intent::Delete { kind: Kind::Token, target: id, expected: None };
-    let ends: Vec<_> = sessions.take(MAX_SESSIONS).map(|stored| end(stored.id().to_string())).collect();
+fn session_ends(caller: &Caller, account: &Subject) -> Result<(Vec<Intent>, SessionCounts), HttpError> {
+    let (ends, counts) = Sessions::of(caller, account).ends(MAX_SESSIONS);
     if ends.is_empty() {
-        return Err(HttpError::invalid("", format!("{account} has no session that you may end")));
+        let hint = match counts.forbidden {
+            0 => "the page of the account lists its tokens and sessions".to_owned(),
+            _ => "ask an administrator to end those that you may view".to_owned(),
+        };
+        return Err(HttpError::invalid("", format!("{account} has no session that you may end")).hint(hint));
     }
-    Ok(ends)
+    let end = |id: Id| Intent::Delete { kind: Kind::Token, target: id.to_string(), expected: None };
+    Ok((ends.into_iter().map(end).collect(), counts))
 }
 
-/// Shows what a step does.
+/// Shows what an action does.
 pub async fn page(
     State(app): State<Arc<App>>,
     visit: Visit,
     caller: Caller,
     Path(parts): Path<(String, String, String)>,
 ) -> Result<Response, HttpError> {
-    let Planned { step, account, is_own, intents, expected } =
+    let Planned { action, account, is_own, intents, expected, counts } =
         Planned::find(&app, &caller, parts, None).await?;
-    let shows_rights = rights::may_view_rights(&caller).is_ok();
-    let person = links::person(&account);
+    let may_view_rights = rights::may_view_rights(&caller).is_ok();
     let confirmation = Confirmation {
         section: Section::People,
-        above: (account.name.to_string(), person.clone()),
-        title: step.title(&account, is_own),
-        notes: step.notes(is_own, shows_rights),
-        intents,
-        shows_rights: shows_rights && step != Step::EndSessions,
-        is_loss: step != Step::Enable,
-        action: step.path(&account),
+        above: links::to_person(&account),
+        title: action.title(&account, is_own),
+        notes: action.notes(is_own, may_view_rights, counts),
+        direction: if action == AccountAction::Enable { Direction::Gain } else { Direction::Loss },
+        shows_rights: may_view_rights && action != AccountAction::EndSessions,
+        action: action.path(&account),
         fields: expected.map(|revision| ("expected", revision.to_string())).into_iter().collect(),
-        back: person,
+        back: links::person(&account),
         others: Vec::new(),
     };
-    confirmation::show(&app, &visit, &caller, confirmation).await
+    confirmation::show(&app, &visit, &caller, intents, confirmation).await
 }
 
 /// The form that confirms it, with the revision that was shown.
 #[derive(Deserialize)]
-pub struct StepForm {
+pub struct ActionForm {
     expected: Option<u64>,
 }
 
@@ -197,10 +252,28 @@ pub async fn change(
     visit: Visit,
     caller: Caller,
     Path(parts): Path<(String, String, String)>,
-    Form(form): Form<StepForm>,
+    Form(form): Form<ActionForm>,
 ) -> Result<Response, HttpError> {
     let shown = Revision(form.expected.unwrap_or_default());
-    let planned = Planned::find(&app, &caller, parts, Some(shown)).await?;
-    let next = planned.step.done().page(&links::person(&planned.account));
-    confirmation::make(&app, &visit, caller, planned.intents, &next).await
+    let Planned { action, account, intents, counts, .. } =
+        Planned::find(&app, &caller, parts, Some(shown)).await?;
+    let next = action.done(counts).page(&links::person(&account));
+    confirmation::make(&app, &visit, caller, intents, &next).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_beyond_what_a_form_ends_are_counted() {
+        let sessions = |count| Sessions { may_end: (0..count).map(|_| Id::mint()).collect(), forbidden: 2 };
+        for (count, ended, left) in [(2, 2, 0), (3, 3, 0), (5, 3, 2)] {
+            let newest = sessions(count);
+            let first: Vec<Id> = newest.may_end.iter().take(3).cloned().collect();
+            let (ends, counts) = newest.ends(3);
+            assert_eq!(ends, first);
+            assert_eq!(counts, SessionCounts { ended, left, forbidden: 2 });
+        }
+    }
 }

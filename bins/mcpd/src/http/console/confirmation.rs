@@ -14,7 +14,8 @@ use super::{
     super::error::HttpError,
     cookies::Cookie,
     frame::{Frame, Section},
-    links, note, page,
+    links::{self, Link},
+    note, page,
     sign_in::set_cookie,
     text,
     visit::Visit,
@@ -24,51 +25,44 @@ use crate::{
     caller::Caller,
     clock,
     commit::{WriteOptions, commit},
-    consequences::{Consequences, NoConsequences, RightsDelta},
+    consequences::{Consequences, ConsequencesError, Direction, RightsDelta},
     writes::Intent,
 };
 
 /// Llms that the page names of each account; it counts the others.
 const SHOWN_LLMS: usize = 20;
+/// Changes that the page lists, and warnings; it counts the others.
+const SHOWN_CHANGES: usize = 50;
 
-/// A change, and what its page shows besides its consequences.
+/// What the page of a change shows besides its consequences.
 pub struct Confirmation {
     /// Where the page belongs.
     pub section: Section,
-    /// Name and address of the page above it.
-    pub above: (String, String),
+    /// The page above it.
+    pub above: Link,
     /// What is asked, which the button repeats.
     pub title: String,
     /// What the dry run does not show.
-    pub notes: Vec<&'static str>,
-    /// The change.
-    pub intents: Vec<Intent>,
-    /// Whether the page lists which rights accounts lose and gain.
-    pub shows_rights: bool,
+    pub notes: Vec<String>,
     /// Whether the change takes something away.
-    pub is_loss: bool,
+    pub direction: Direction,
+    /// Whether the page lists which rights accounts lose or gain.
+    pub shows_rights: bool,
     /// Where its form is sent, and what it repeats.
     pub action: String,
     /// Hidden fields of the form.
     pub fields: Vec<(&'static str, String)>,
     /// The page of those who change nothing.
     pub back: String,
-    /// Title and address of what can be done instead.
-    pub others: Vec<(String, String)>,
+    /// What can be done instead.
+    pub others: Vec<Link>,
 }
 
 #[derive(Template)]
 #[template(path = "confirmation.html")]
 struct ConfirmationPage {
     frame: Frame,
-    above: (String, String),
-    notes: Vec<&'static str>,
-    shows_rights: bool,
-    is_loss: bool,
-    action: String,
-    fields: Vec<(&'static str, String)>,
-    back: String,
-    others: Vec<(String, String)>,
+    confirmation: Confirmation,
     consequences: Consequences,
 }
 
@@ -80,46 +74,17 @@ pub async fn show(
     app: &Arc<App>,
     visit: &Visit,
     caller: &Caller,
+    intents: Vec<Intent>,
     confirmation: Confirmation,
 ) -> Result<Response, HttpError> {
-    let Confirmation {
-        section,
-        above,
-        title,
-        notes,
-        intents,
-        shows_rights,
-        is_loss,
-        action,
-        fields,
-        back,
-        others,
-    } = confirmation;
-    // It reads many rules, so it has a turn as questions about records have.
-    let turn = app.record_questions.take(&caller.principal.id).await?;
-    let consequences = Consequences::of(Arc::clone(app), caller.clone(), intents).await;
-    drop(turn);
+    let direction = confirmation.shows_rights.then_some(confirmation.direction);
+    let consequences = Consequences::of(app, caller, intents, direction).await;
     let consequences = consequences.map_err(|error| match error {
-        NoConsequences::Refused(cause) => cause.into(),
-        NoConsequences::Panicked(error) => {
-            tracing::error!(%error, "the consequences of a change could not be computed");
-            HttpError::internal()
-        }
+        ConsequencesError::Refused(cause) => HttpError::from(cause),
+        ConsequencesError::NoAnswer(error) => error.into(),
     })?;
-    let frame = Frame::new(visit, Some(section), title);
-    let page = ConfirmationPage {
-        frame,
-        above,
-        notes,
-        shows_rights,
-        is_loss,
-        action,
-        fields,
-        back,
-        others,
-        consequences,
-    };
-    page::show(StatusCode::OK, &page)
+    let frame = Frame::new(visit, Some(confirmation.section), confirmation.title.clone());
+    page::show(StatusCode::OK, &ConfirmationPage { frame, confirmation, consequences })
 }
 
 /// Makes a confirmed change, and leads to a page that confirms it; to the sign-in where the change has ended the session in use.
@@ -147,6 +112,21 @@ pub async fn make(
 }
 
 impl ConfirmationPage {
+    fn is_loss(&self) -> bool {
+        self.confirmation.direction == Direction::Loss
+    }
+
+    /// What changes, and the warnings.
+    fn lines(&self) -> Vec<String> {
+        let Consequences { changes, warnings, .. } = &self.consequences;
+        let listed = |lines: &[String]| {
+            let more = lines.len().saturating_sub(SHOWN_CHANGES);
+            let more = (more > 0).then(|| format!("and {more} more"));
+            lines.iter().take(SHOWN_CHANGES).cloned().chain(more).collect::<Vec<_>>()
+        };
+        [listed(changes), listed(warnings)].concat()
+    }
+
     /// Names of a list, and how many more there are.
     fn names<'a>(names: impl Iterator<Item = &'a Name> + Clone) -> String {
         let shown: Vec<&str> = names.clone().take(SHOWN_LLMS).map(Name::as_str).collect();

@@ -2,6 +2,7 @@
 
 use super::{
     assets::{ICON, SCRIPT, STYLE},
+    links::Link,
     visit::{FormToken, Visit},
 };
 
@@ -75,6 +76,11 @@ impl Section {
             Self::Agents => "/console/agents",
             Self::Audit => "/console/audit",
         }
+    }
+
+    /// A link to it.
+    pub fn link(self) -> Link {
+        Link { title: self.label().to_owned(), address: self.path().to_owned() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Addresses of pages about one thing.
+//! Links to pages, and addresses of pages about one thing.
 
 use mcpctl_api::{
     Kind, Name,
@@ -8,10 +8,23 @@ use url::form_urlencoded;
 
 use super::fields::address;
 
+/// A page, and what a link to it is called.
+pub struct Link {
+    /// The text.
+    pub title: String,
+    /// The address.
+    pub address: String,
+}
+
 /// The page of an account or a group.
 pub fn person(subject: &Subject) -> String {
     let name: String = form_urlencoded::byte_serialize(subject.name.as_str().as_bytes()).collect();
     format!("/console/people/{}/{name}", subject.kind.kind().plural())
+}
+
+/// A link to it.
+pub fn to_person(subject: &Subject) -> Link {
+    Link { title: subject.name.to_string(), address: person(subject) }
 }
 
 /// The page of a principal as records name it, e.g. `User alice`; `None` of what is no account.

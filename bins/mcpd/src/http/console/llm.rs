@@ -26,7 +26,7 @@ use super::{
     page, text,
     visit::Visit,
 };
-use crate::{app::App, caller::Caller, clock, inference::llm_test};
+use crate::{app::App, caller::Caller, clock, inference::llm_test, record_questions::NoAnswer};
 
 /// Accounts that the page lists; the command line lists all.
 const MAX_GRANTEES: usize = 100;
@@ -61,9 +61,18 @@ struct Rest {
     /// Whether `usage` is of all accounts.
     usage_of_all: bool,
     fallback_of: Vec<Name>,
-    grantees: Option<Vec<Grantee>>,
-    more_grantees: usize,
+    grantees: Grantees,
     limits: Vec<LimitRow>,
+}
+
+/// Who may run the Llm.
+enum Grantees {
+    /// The accounts that are listed, and how many more there are.
+    Shown(Vec<Grantee>, usize),
+    /// The caller may not view that.
+    Hidden,
+    /// They cannot be listed now.
+    Later(String),
 }
 
 /// What the Llm's requests used.
@@ -213,22 +222,30 @@ async fn rest(app: &App, caller: &Caller, name: &Name) -> Result<Rest, HttpError
     let may_view =
         |kind, name: &Name| snapshot.authorize_name(principal, Verb::View, kind, name.as_str()).is_ok();
     let fallback_of = snapshot.falling_back_to(name).map(|other| other.name().clone());
-    // Those who may view rights see everyone's, others why they may use it themselves.
-    let mut grantees = rights::may_view_rights(caller)
-        .is_ok()
-        .then(|| snapshot.who_can(Verb::Run, Kind::Llm, name.as_str()));
-    let more_grantees = grantees.as_ref().map_or(0, |all| all.len().saturating_sub(MAX_GRANTEES));
-    if let Some(grantees) = &mut grantees {
-        grantees.truncate(MAX_GRANTEES);
-    }
     Ok(Rest {
         usage: used(app, caller, name).await?,
         usage_of_all: snapshot.authorize_all(principal, Verb::View, Kind::Usage).is_ok(),
         fallback_of: fallback_of.filter(|other| may_view(Kind::Llm, other)).collect(),
-        grantees,
-        more_grantees,
+        grantees: grantees(app, caller, name).await?,
         limits: limits_of(app, caller, name).await?,
     })
+}
+
+/// Those who may view rights see everyone's, others why they may use it themselves.
+async fn grantees(app: &App, caller: &Caller, llm: &Name) -> Result<Grantees, HttpError> {
+    if rights::may_view_rights(caller).is_err() {
+        return Ok(Grantees::Hidden);
+    }
+    match rights::grantees(app, caller, Verb::Run, Kind::Llm, llm.to_string()).await {
+        Ok(mut all) => {
+            let more = all.len().saturating_sub(MAX_GRANTEES);
+            all.truncate(MAX_GRANTEES);
+            Ok(Grantees::Shown(all, more))
+        }
+        // The rest of the page is shown even so.
+        Err(NoAnswer::NoTurn(error)) => Ok(Grantees::Later(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn targets(llm: &LlmSpec, status: &LlmStatus) -> Vec<Target> {

@@ -1,10 +1,10 @@
 //! Confirmations of what a form has done, shown by the page that it leads to. The address of that page has a proof that a form of this
 //! session led there a moment ago, so that a link from elsewhere confirms nothing.
 
+use std::{fmt, str::FromStr};
+
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_secret::token::{self, TokenHash};
-
-use serde::Deserialize;
 
 use super::{fields::address, visit::FormToken};
 
@@ -12,44 +12,69 @@ use super::{fields::address, visit::FormToken};
 const VALID_FOR: SignedDuration = SignedDuration::from_mins(1);
 
 /// What a form has done, as the page that it leads to states it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     /// A right is revoked.
-    #[default]
     AccessRevoked,
     /// An account is disabled.
     Disabled,
     /// An account is enabled.
     Enabled,
-    /// The sessions of an account have ended.
-    SessionsEnded,
+    /// Sessions of an account have ended.
+    SessionsEnded(SessionCounts),
     /// A token is revoked.
     TokenRevoked,
 }
 
+/// What a form has done with the sessions of an account, the one in use left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// Those that have ended.
+    pub ended: usize,
+    /// Those that the form leaves, because it ends a limited number.
+    pub left: usize,
+    /// Those that the caller may view and not end.
+    pub forbidden: usize,
+}
+
+impl SessionCounts {
+    fn text(self) -> String {
+        let Self { ended, left, forbidden } = self;
+        let mut text = match ended {
+            1 => "1 session has ended: no later request with it is accepted.".to_owned(),
+            _ => format!("{ended} sessions have ended: no later request with them is accepted."),
+        };
+        if left > 0 {
+            text.push_str(&format!(
+                " Still open, because a form ends a limited number: {left}. End the sessions again."
+            ));
+        }
+        if forbidden > 0 {
+            text.push_str(&format!(" Still open, because you may not end them: {forbidden}."));
+        }
+        text
+    }
+}
+
 impl Done {
-    /// In a sentence.
-    pub const fn text(self) -> &'static str {
-        match self {
+    /// In sentences.
+    pub fn text(self) -> String {
+        let text = match self {
+            Self::SessionsEnded(counts) => return counts.text(),
             Self::AccessRevoked => "The access is revoked. It holds for every request from now on.",
             Self::Disabled => "The account is disabled: no credential of it is accepted from now on.",
             Self::Enabled => "The account is enabled: its credentials are accepted again.",
-            Self::SessionsEnded => "The sessions have ended: no later request with them is accepted.",
             Self::TokenRevoked => "The token is revoked: no later request with it is accepted.",
-        }
+        };
+        text.to_owned()
     }
 
     /// The address of the page that states it, before the proof.
     pub fn page(self, path: &str) -> String {
-        let what = match self {
-            Self::AccessRevoked => return path.to_owned(),
-            Self::Disabled => "disabled",
-            Self::Enabled => "enabled",
-            Self::SessionsEnded => "sessions-ended",
-            Self::TokenRevoked => "token-revoked",
-        };
-        address(path, &[("what", Some(what.to_owned()))])
+        match self {
+            Self::AccessRevoked => path.to_owned(),
+            _ => address(path, &[("what", Some(self.to_string()))]),
+        }
     }
 
     /// What a page at this path states, where the field `done` of its address proves it.
@@ -59,8 +84,43 @@ impl Done {
         path: &str,
         done: Option<&str>,
         now: Timestamp,
-    ) -> Option<&'static str> {
+    ) -> Option<String> {
         confirms(form_token, &self.page(path), done, now).then(|| self.text())
+    }
+}
+
+/// As the address of a page has it.
+impl fmt::Display for Done {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AccessRevoked => formatter.write_str("access-revoked"),
+            Self::Disabled => formatter.write_str("disabled"),
+            Self::Enabled => formatter.write_str("enabled"),
+            Self::SessionsEnded(SessionCounts { ended, left, forbidden }) => {
+                write!(formatter, "sessions-ended.{ended}.{left}.{forbidden}")
+            }
+            Self::TokenRevoked => formatter.write_str("token-revoked"),
+        }
+    }
+}
+
+impl FromStr for Done {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const UNKNOWN: &str = "nothing that a form does";
+        let counts = |text: &str| {
+            let counts: Vec<usize> = text.split('.').map_while(|count| count.parse().ok()).collect();
+            let &[ended, left, forbidden] = counts.as_slice() else { return Err(UNKNOWN) };
+            Ok(Self::SessionsEnded(SessionCounts { ended, left, forbidden }))
+        };
+        match text {
+            "access-revoked" => Ok(Self::AccessRevoked),
+            "disabled" => Ok(Self::Disabled),
+            "enabled" => Ok(Self::Enabled),
+            "token-revoked" => Ok(Self::TokenRevoked),
+            _ => text.strip_prefix("sessions-ended.").map_or(Err(UNKNOWN), counts),
+        }
     }
 }
 
@@ -104,6 +164,21 @@ mod tests {
             assert!(!holds(&other, page, now) && !holds(&own, "/console/people", now));
             assert!(!holds(&own, page, now + SignedDuration::from_secs(60)));
             assert!(!holds(&own, page, now - SignedDuration::from_secs(1)));
+        }
+        let counts = SessionCounts { ended: 3, left: 2, forbidden: 1 };
+        for done in [
+            Done::AccessRevoked,
+            Done::Disabled,
+            Done::Enabled,
+            Done::SessionsEnded(counts),
+            Done::TokenRevoked,
+        ] {
+            assert_eq!(done.to_string().parse(), Ok(done));
+        }
+        for wrong in
+            ["", "sessions-ended", "sessions-ended.1.2", "sessions-ended.1.2.x", "sessions-ended.1.2.3.4"]
+        {
+            assert!(wrong.parse::<Done>().is_err(), "{wrong}");
         }
         for wrong in [None, Some("true"), Some(""), Some("1."), Some("9223372036854775807.00")] {
             assert!(!confirms(&own, "/console/access", wrong, now), "{wrong:?}");

@@ -14,13 +14,13 @@ use serde::Deserialize;
 
 use super::{
     super::{error::HttpError, path::Path, query::Query, rights, token_status},
-    account::Step,
-    fields::address,
+    account::{self, AccountAction},
+    fields::{address, given},
     frame::{Frame, Section},
     links,
     note::Done,
     page, revoke,
-    subject::Person,
+    subject::ViewedSubject,
     text,
     visit::Visit,
 };
@@ -33,7 +33,8 @@ const SHOWN: usize = 200;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PersonQuery {
-    what: Done,
+    #[serde(deserialize_with = "given")]
+    what: Option<Done>,
     done: Option<String>,
 }
 
@@ -42,12 +43,12 @@ pub struct PersonQuery {
 struct PersonPage {
     frame: Frame,
     subject: Subject,
-    done: Option<&'static str>,
+    done: Option<String>,
     /// For those who may view it.
     resource: Option<Resource>,
     disabled: bool,
     /// What the caller may do to the account.
-    steps: Vec<Step>,
+    actions: Vec<AccountAction>,
     /// For those who may view accounts and their rights, and for itself.
     rights: Option<Rights>,
     tokens: Vec<TokenRow>,
@@ -87,7 +88,8 @@ pub async fn page(
     Path((segment, name)): Path<(String, String)>,
     query: Query<PersonQuery>,
 ) -> Result<Response, HttpError> {
-    let Person { subject, is_own, stored } = Person::find(&app, &caller, &segment, &name).await?;
+    let ViewedSubject { subject, is_own, stored } =
+        ViewedSubject::find(&app, &caller, &segment, &name).await?;
     let Caller { principal, snapshot, .. } = &caller;
     let tokens = match subject.kind {
         SubjectKind::Group => Vec::new(),
@@ -104,22 +106,23 @@ pub async fn page(
     };
     let tokens: Vec<TokenRow> = tokens.into_iter().take(SHOWN).map(row).collect();
     let disabled = subject.kind != SubjectKind::Group && !snapshot.is_active(&subject);
-    let mut steps = Vec::new();
+    let mut actions = Vec::new();
     if subject.kind != SubjectKind::Group
         && stored.is_some()
         && snapshot.may_switch_account(principal, &subject)
     {
-        steps.push(if disabled { Step::Enable } else { Step::Disable });
+        actions.push(if disabled { AccountAction::Enable } else { AccountAction::Disable });
     }
     let PersonQuery { what, done } = query.0;
     let page = PersonPage {
         frame: Frame::new(&visit, Some(Section::People), subject.name.to_string()),
         disabled,
-        steps,
+        actions,
         rights: rights_of(&caller, &subject, is_own),
-        may_end_sessions: tokens.iter().any(|row| row.status.session && row.may_revoke && !row.is_current),
+        may_end_sessions: !account::Sessions::of(&caller, &subject).may_end.is_empty(),
         tokens,
-        done: what.stated(&visit.form_token, &links::person(&subject), done.as_deref(), now),
+        done: what
+            .and_then(|what| what.stated(&visit.form_token, &links::person(&subject), done.as_deref(), now)),
         more_tokens,
         resource: stored.map(|stored| stored.resource.clone()),
         subject,

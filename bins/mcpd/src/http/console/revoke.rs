@@ -19,10 +19,10 @@ use super::{
     fields::{address, given},
     form::Form,
     frame::Section,
-    links,
+    links::{self, Link},
     visit::Visit,
 };
-use crate::{app::App, caller::Caller, writes::Intent};
+use crate::{app::App, caller::Caller, consequences::Direction, writes::Intent};
 
 /// The page.
 const PATH: &str = "/console/access/revoke";
@@ -144,12 +144,12 @@ impl Revocation {
     }
 
     /// The other ways to revoke, each with its page.
-    fn others(&self) -> Vec<(String, String)> {
+    fn others(&self) -> Vec<Link> {
         let member = self.group.is_some() && self.account.is_some();
         let ways =
             [(Way::Member, member), (Way::Subject, self.account.is_some() && !member), (Way::Binding, true)];
         let others = ways.into_iter().filter(|(way, is_there)| *is_there && *way != self.way);
-        let page = |(way, _)| (self.title(way), address(PATH, &self.fields(way)));
+        let page = |(way, _)| Link { title: self.title(way), address: address(PATH, &self.fields(way)) };
         others.map(page).collect()
     }
 }
@@ -190,18 +190,18 @@ pub async fn page(
     let fields = fields.filter_map(|(name, value)| Some((name, value?)));
     let confirmation = Confirmation {
         section: Section::Access,
-        above: (Section::Access.label().to_owned(), Section::Access.path().to_owned()),
+        above: Section::Access.link(),
         title: revocation.title(revocation.way),
         notes: Vec::new(),
-        intents: vec![revocation.intent(revision)?],
+        direction: Direction::Loss,
         shows_rights: true,
-        is_loss: true,
         action: PATH.to_owned(),
         fields: fields.chain([("expected", revision.to_string())]).collect(),
         back: revocation.back(),
         others: revocation.others(),
     };
-    confirmation::show(&app, &visit, &caller, confirmation).await
+    let intents = vec![revocation.intent(revision)?];
+    confirmation::show(&app, &visit, &caller, intents, confirmation).await
 }
 
 /// The form that confirms it: what the address of its page has, and what was shown.

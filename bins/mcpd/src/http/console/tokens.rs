@@ -21,12 +21,12 @@ use super::{
     fields::{address, items},
     form::Form,
     frame::{Frame, Section},
-    links,
+    links::{self, Link},
     note::{self, Done},
     page, text,
     visit::Visit,
 };
-use crate::{app::App, caller::Caller, clock, writes::Intent};
+use crate::{app::App, caller::Caller, clock, consequences::Direction, writes::Intent};
 
 /// The query of the page.
 #[derive(Debug, Default, Deserialize)]
@@ -170,19 +170,19 @@ fn rules(llms: &str) -> Result<Option<Vec<Rule>>, HttpError> {
 struct TokenPage {
     frame: Frame,
     row: Row,
-    /// The page above it, and its name.
-    above: (String, String),
+    /// The page above it.
+    above: Link,
     may_rotate: bool,
     may_revoke: bool,
     issued: Option<IssuedToken>,
 }
 
 /// The list that a token is in: the caller's own, or the page of another account.
-fn above(caller: &Caller, account: &Subject) -> (Section, (String, String)) {
+fn above(caller: &Caller, account: &Subject) -> (Section, Link) {
     let own = Section::Tokens;
     match *account == caller.principal.subject {
-        true => (own, (own.label().to_owned(), own.path().to_owned())),
-        false => (Section::People, (account.name.to_string(), links::person(account))),
+        true => (own, own.link()),
+        false => (Section::People, links::to_person(account)),
     }
 }
 
@@ -262,11 +262,12 @@ pub async fn revoke_page(
     Path(name): Path<String>,
 ) -> Result<Response, HttpError> {
     let mut notes = vec![
-        "No later request with it is accepted, and what runs with it ends within a second. This cannot be undone.",
+        "No later request with it is accepted, and what runs with it ends within a second. This cannot be undone."
+            .to_owned(),
     ];
     let token = shown(&caller, &name);
     if token.is_some_and(|token| *token.id() == caller.principal.token) {
-        notes.push("It is the session that you use now: you will be signed out.");
+        notes.push("It is the session that you use now: you will be signed out.".to_owned());
     }
     let owner = token.and_then(|token| owner(&caller, token));
     let (section, above) = above(&caller, owner.as_ref().unwrap_or(&caller.principal.subject));
@@ -276,16 +277,15 @@ pub async fn revoke_page(
         section,
         title: format!("Revoke {name}"),
         notes,
-        intents: vec![deletion(name)],
+        direction: Direction::Loss,
         shows_rights: false,
-        is_loss: true,
         action: format!("/console/tokens/{name}/revoke"),
         fields: Vec::new(),
-        back: above.1.clone(),
+        back: above.address.clone(),
         above,
         others: Vec::new(),
     };
-    confirmation::show(&app, &visit, &caller, confirmation).await
+    confirmation::show(&app, &visit, &caller, vec![deletion(name)], confirmation).await
 }
 
 /// The token of this id or name, for a caller who may view it.

@@ -1,8 +1,12 @@
-//! Errors of questions about records.
+//! Errors of questions about records and about the rights of all accounts.
 
 use std::time::Duration;
 
-use crate::{http::error::HttpError, record_questions::NoTurn, usage::UsageError};
+use crate::{
+    http::error::HttpError,
+    record_questions::{NoAnswer, NoTurn},
+    usage::UsageError,
+};
 
 /// `Retry-After` of a question that is not answered now.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -33,5 +37,17 @@ impl From<NoTurn> for HttpError {
             NoTurn::Busy => "ask again",
         };
         Self::unavailable(&error.to_string()).hint(hint).retry_after(RETRY_AFTER)
+    }
+}
+
+impl From<NoAnswer> for HttpError {
+    fn from(error: NoAnswer) -> Self {
+        match error {
+            NoAnswer::NoTurn(error) => error.into(),
+            NoAnswer::Panicked(error) => {
+                tracing::error!(%error, "a question about rights could not be answered");
+                Self::internal()
+            }
+        }
     }
 }
