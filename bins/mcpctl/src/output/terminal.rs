@@ -10,7 +10,8 @@
 
 use std::{
     fmt::Arguments,
-    io::{self, IsTerminal, StdoutLock, Write},
+    fs::File,
+    io::{self, BufRead as _, BufReader, IsTerminal, StdoutLock, Write},
     os::fd::AsFd as _,
 };
 
@@ -140,25 +141,56 @@ pub fn ask_secret(prompt: &str, is_new: bool) -> Result<String, Failure> {
     asked.interact().map_err(Failure::new)
 }
 
-/// Asks a question on the terminal that takes yes or no; without an answer it is no.
+/// Whether a question would be seen and could be answered.
+pub fn can_ask() -> bool {
+    io::stderr().is_terminal() && keyboard().is_some()
+}
+
+/// Asks a question on the terminal that takes yes or no. Only a line `y` or `yes` is a yes; a single key decides nothing.
 pub fn confirm(question: &str) -> Result<bool, Failure> {
-    if !io::stderr().is_terminal() {
+    if !can_ask() {
         return Err(
             Failure::new("nothing was changed: there is no terminal to ask on").hint("-y agrees to it")
         );
     }
-    let asked = dialoguer::Confirm::new().with_prompt(question).default(false).show_default(true);
-    Ok(asked.interact_opt().map_err(Failure::new)?.unwrap_or(false))
+    Ok(ask(&format!("{question} [y/N]"))?.is_some_and(|answer| is_yes(&answer)))
 }
 
-/// Asks a question on standard error and reads a line of the answer; `None` at the end of the input.
+/// As [`confirm`], for what is no loss: an empty line is a yes too.
+pub fn confirm_default(question: &str) -> Result<bool, Failure> {
+    Ok(ask(&format!("{question} [Y/n]"))?.is_some_and(|answer| answer.is_empty() || is_yes(&answer)))
+}
+
+fn is_yes(answer: &str) -> bool {
+    ["y", "yes"].iter().any(|yes| answer.eq_ignore_ascii_case(yes))
+}
+
+/// Asks a question on standard error and reads a line of the answer from the terminal; `None` at the end of the input.
 pub fn ask(question: &str) -> Result<Option<String>, Failure> {
     let mut err = io::stderr().lock();
     write!(err, "{} ", one_line(question))?;
     err.flush()?;
     drop(err);
     let mut answer = String::new();
-    Ok((io::stdin().read_line(&mut answer)? > 0).then(|| answer.trim().to_owned()))
+    let read = match keyboard() {
+        Some(Keyboard::Terminal(mut terminal)) => terminal.read_line(&mut answer)?,
+        Some(Keyboard::Stdin) | None => io::stdin().read_line(&mut answer)?,
+    };
+    Ok((read > 0).then(|| answer.trim().to_owned()))
+}
+
+/// Where answers are typed.
+enum Keyboard {
+    Stdin,
+    /// Standard input has data, as of `apply -f -`.
+    Terminal(BufReader<File>),
+}
+
+fn keyboard() -> Option<Keyboard> {
+    if io::stdin().is_terminal() {
+        return Some(Keyboard::Stdin);
+    }
+    File::open("/dev/tty").ok().map(|terminal| Keyboard::Terminal(BufReader::new(terminal)))
 }
 
 /// Prints a line of data on standard output: `head` in a tone, and the rest.

@@ -117,7 +117,7 @@ async fn commands_of_a_conversation() {
     terminal.shows("gpt> ").await;
     terminal.keys("/save c.md\r");
     terminal.shows("is there; replace it?").await;
-    terminal.keys("n");
+    terminal.keys("/system be brief\r");
     terminal.shows("nothing was saved").await;
     terminal.shows("gpt> ").await;
     terminal.keys("/clear\r");

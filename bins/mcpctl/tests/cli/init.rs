@@ -193,8 +193,8 @@ async fn questions_are_asked_again_until_their_answer_is_one() {
 
     // A file that is there is replaced after a question only.
     let mut terminal = Terminal::start(&shell, &["local", "init"]);
-    terminal.shows("replace it?").await;
-    terminal.keys("n");
+    terminal.shows("replace it? [y/N]").await;
+    terminal.keys("maybe\r");
     terminal.shows("nothing was written").await;
     assert_eq!(terminal.child.wait().await.unwrap().code(), Some(1));
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
@@ -232,11 +232,11 @@ async fn other_users_server_is_taken_by_its_name_and_after_a_question_alone() {
         terminal.keys(answer);
         terminal
     };
-    let mut terminal = ask("n").await;
+    let mut terminal = ask("you may not\r").await;
     terminal.shows("nothing was written").await;
     assert_eq!(terminal.child.wait().await.unwrap().code(), Some(1));
     assert!(!file.exists());
-    let mut terminal = ask("y").await;
+    let mut terminal = ask("Yes\r").await;
     for question in ["`none` [all]", "mcplocal.yaml`? [Y/n]"] {
         terminal.shows(question).await;
         terminal.keys("\r");

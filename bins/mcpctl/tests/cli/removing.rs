@@ -76,7 +76,7 @@ async fn deletion_that_is_hard_to_undo_is_asked_for_on_a_terminal() {
     let mcpd = Mcpd::start().await;
     let shell = world(&mcpd).await;
     let users = async || shell.run(&["get", "users", "-o", "name"]).await.succeeded();
-    let (code, shown) = typed(&shell, &["delete", "user", "alice"], "n").await;
+    let (code, shown) = typed(&shell, &["delete", "user", "alice"], "yes, why not\r").await;
     assert_eq!(code, 1, "{shown}");
     assert!(shown.contains("users/alice, and its password, sessions and tokens"), "{shown}");
     assert!(shown.contains("RoleBinding `alice-runs` is deleted too"), "{shown}");
@@ -90,11 +90,11 @@ async fn deletion_that_is_hard_to_undo_is_asked_for_on_a_terminal() {
     assert_eq!(code, 0, "{shown}");
     assert_eq!(users().await, "users/admin\n");
     // A name that is missing hides nothing of what goes with the others.
-    let (code, shown) = typed(&shell, &["delete", "group", "nope", "crew"], "n").await;
+    let (code, shown) = typed(&shell, &["delete", "group", "nope", "crew"], "\r").await;
     assert_eq!(code, 1, "{shown}");
     assert!(shown.contains("RoleBinding `crew-runs` is deleted too"), "{shown}");
     // A group takes a binding along.
-    let (code, shown) = typed(&shell, &["delete", "group", "crew"], "y").await;
+    let (code, shown) = typed(&shell, &["delete", "group", "crew"], "y\r").await;
     assert_eq!(code, 0, "{shown}");
     assert!(
         shown.contains("RoleBinding `crew-runs` is deleted too") && shown.contains("groups/crew deleted"),

@@ -1,8 +1,12 @@
 //! `mcpd restore`: makes a store from a backup, completely or not at all, in either database.
 
-use std::{io::BufReader, io::IsTerminal as _, path::PathBuf};
+use std::{
+    io::{self, BufReader, IsTerminal as _, Write as _},
+    path::PathBuf,
+};
 
 use clap::Args;
+use mcpctl_api::visible;
 use mcpctl_backup::{BackupError, Header, Reader};
 use mcpctl_secret::envelope::Keyring;
 use mcpctl_store::transfer::{self, Batch, Occupied, Restoration, Tally, Target, TransferError};
@@ -78,7 +82,7 @@ pub async fn run(args: RestoreArgs) -> anyhow::Result<()> {
 
 async fn restore(
     target: &mut Target,
-    mut reader: Reader<BufReader<Box<dyn std::io::Read + Send>>>,
+    mut reader: Reader<BufReader<Box<dyn io::Read + Send>>>,
     keys: Keyring,
     name: String,
     restoration: Restoration,
@@ -103,7 +107,7 @@ async fn restore(
 }
 
 /// Sends all rows of a backup; `false` where nothing receives them any more.
-fn send_rows<R: std::io::BufRead>(reader: &mut Reader<R>, rows: &Sender<Batch>) -> Result<bool, BackupError> {
+fn send_rows<R: io::BufRead>(reader: &mut Reader<R>, rows: &Sender<Batch>) -> Result<bool, BackupError> {
     let progress = Progress::begin("restoring", reader.header().layout.rows());
     while let Some(batch) = reader.next_batch()? {
         progress.add(batch.rows());
@@ -116,15 +120,18 @@ fn send_rows<R: std::io::BufRead>(reader: &mut Reader<R>, rows: &Sender<Batch>) 
 
 fn confirm(config: &Config, header: &Header, reads_stdin: bool) -> anyhow::Result<()> {
     const HINT: &str = "pass `--yes` to replace it without a question";
-    if reads_stdin || !std::io::stdin().is_terminal() {
+    let is_seen = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if reads_stdin || !is_seen {
         return Err(with_hint("whether to replace the store cannot be asked here", Some(HINT)));
     }
     let question = format!("Delete {} and restore {}?", config.database.for_people(), state(header));
-    let answer = dialoguer::Confirm::new().with_prompt(question).default(false).interact();
-    match answer {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(anyhow::anyhow!("not restored, and nothing was changed")),
-        Err(error) => Err(with_hint(format!("the question cannot be asked: {error}"), Some(HINT))),
+    // A line, so that a single key decides nothing.
+    let mut answer = String::new();
+    write!(io::stderr(), "{} [y/N] ", visible::one_line(&question))?;
+    io::stdin().read_line(&mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(anyhow::anyhow!("not restored, and nothing was changed")),
     }
 }
 

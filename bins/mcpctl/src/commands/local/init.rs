@@ -115,8 +115,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         note!("");
         text.lines().for_each(|line| note!("{line}"));
         note!("");
-        let answer = ask(&format!("write this to `{}`? [Y/n]", path.display()))?;
-        if !matches!(answer.to_ascii_lowercase().as_str(), "" | "y" | "yes") {
+        if !terminal::confirm_default(&format!("write this to `{}`?", path.display()))? {
             return Err(Failure::new("nothing was written"));
         }
     }
