@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mcpctl_api::credential;
 use mcpctl_client::{
     Client, ClientFiles, ClientOptions, ClientTls, PLAIN_MCPD, Trust, TrustedUsers, check_address,
-    config::{Config, Context, same_server},
+    config::{Config, Context, login_command, same_server},
     is_loopback,
 };
 use secrecy::SecretString;
@@ -55,6 +55,8 @@ pub struct Identity {
     pub trust: Trust,
     /// The context that the bearer is from.
     pub context: Option<Context>,
+    /// What to do where there is no bearer, or the server does not accept it.
+    pub renewal: String,
 }
 
 impl Global {
@@ -152,8 +154,11 @@ impl Global {
         let own = context.filter(|context| same_server(&context.server, &server));
         let trust = self.trust(own)?;
         if let Some(token) = token {
-            return Ok(Identity { server, bearer: Some(token), trust, context: None });
+            // No sign-in changes which one is used.
+            let renewal = "unset MCPCTL_TOKEN, or set it to a valid token".to_owned();
+            return Ok(Identity { server, bearer: Some(token), trust, context: None, renewal });
         }
+        let renewal = login_command(&server, own);
         let signed_in = own.filter(|context| context.token.is_some());
         let bearer = signed_in.and_then(|context| context.token.as_ref());
         Ok(Identity {
@@ -161,6 +166,7 @@ impl Global {
             bearer: bearer.map(|token| SecretString::from(token.expose())),
             trust,
             context: signed_in.cloned(),
+            renewal,
         })
     }
 
@@ -174,7 +180,7 @@ impl Identity {
     /// A client of mcpd, which needs a bearer.
     pub fn client(self) -> Result<Client, Failure> {
         if self.bearer.is_none() {
-            return Err(not_signed_in(&self.server));
+            return Err(self.not_signed_in());
         }
         let options = self.options();
         Ok(Client::new(self.server, self.bearer, &options)?)
@@ -182,14 +188,15 @@ impl Identity {
 
     /// How its server is reached.
     pub fn options(&self) -> ClientOptions {
-        ClientOptions { trust: self.trust.clone(), ..ClientOptions::default() }
+        let renewal = Some(self.renewal.clone());
+        ClientOptions { trust: self.trust.clone(), renewal, ..ClientOptions::default() }
     }
-}
 
-/// The failure of a command that needs a bearer where there is none.
-pub fn not_signed_in(server: &Url) -> Failure {
-    let server = server.as_str().trim_end_matches('/');
-    Failure::new(format!("not signed in at {server}")).hint(format!("mcpctl login {server}"))
+    /// The failure of a command that needs a bearer where there is none.
+    pub fn not_signed_in(&self) -> Failure {
+        let server = self.server.as_str().trim_end_matches('/');
+        Failure::new(format!("not signed in at {server}")).hint(&self.renewal)
+    }
 }
 
 /// A token as people paste it, without the blanks around it; `what` names it in the error.

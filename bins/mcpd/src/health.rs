@@ -52,7 +52,7 @@ pub async fn run(args: HealthArgs) -> anyhow::Result<()> {
     };
     let tls = tls.map_err(|error| HintedError::new(error.to_string(), error.hint()))?;
     let (timeout, trust) = (timeout.0, Trust { tls, ..Trust::default() });
-    let options = ClientOptions { connect_timeout: timeout, timeout, trust };
+    let options = ClientOptions { connect_timeout: timeout, timeout, trust, ..ClientOptions::default() };
     let failed = |error: ClientError| with_hint(error.to_string(), error.hint());
     let client = Client::anonymous(server, &options).map_err(failed)?;
     let (question, healthy) =

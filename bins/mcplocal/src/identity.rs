@@ -50,8 +50,13 @@ pub enum CallerError {
     #[error("the credential is not valid")]
     Invalid,
     /// The local key is right, but no user is signed in.
-    #[error("not signed in at {0}")]
-    SignedOut(String),
+    #[error("not signed in at {server}")]
+    SignedOut {
+        /// The address of mcpd.
+        server: String,
+        /// The command that signs in.
+        login: String,
+    },
 }
 
 impl CallerError {
@@ -64,7 +69,7 @@ impl CallerError {
             Self::Missing | Self::Invalid => {
                 "`mcpctl local env` prints a key for this machine; a token of mcpd works too".to_owned()
             }
-            Self::SignedOut(server) => format!("mcpctl login {server}"),
+            Self::SignedOut { login, .. } => login.clone(),
         }
     }
 }
@@ -199,11 +204,15 @@ impl Identity {
 
     /// Read at every request, so that a logout takes effect at once.
     fn signed_in(&self, server: &Url) -> Result<Caller, CallerError> {
-        let signed_out = || CallerError::SignedOut(server.as_str().trim_end_matches('/').to_owned());
+        let signed_out = |login| CallerError::SignedOut {
+            server: server.as_str().trim_end_matches('/').to_owned(),
+            login,
+        };
         let contexts = self.contexts.load().map_err(|error| {
             tracing::warn!(%error, "the signed-in user cannot be read");
-            signed_out()
+            signed_out(config::login_command(server, None))
         })?;
+        let signed_out = || signed_out(contexts.login_command(server));
         let context = contexts.signed_in_at(server).ok_or_else(signed_out)?;
         let token = context.token.as_ref().ok_or_else(signed_out)?;
         if let Err(why) = credential::check(token.expose()) {
@@ -267,7 +276,11 @@ mod tests {
     fn local_key_acts_for_the_user_signed_in_now() {
         let (dir, identity, key) = identity();
         let signed_out = identity.caller(&bearer(&key), &server()).unwrap_err();
-        assert_eq!(signed_out, CallerError::SignedOut("https://mcpd.example.com".to_owned()));
+        let expected = |login: &str| CallerError::SignedOut {
+            server: "https://mcpd.example.com".to_owned(),
+            login: login.to_owned(),
+        };
+        assert_eq!(signed_out, expected("mcpctl login https://mcpd.example.com"));
 
         let mut contexts = Config::default();
         let token = Some(SecretValue::new("alice's own"));
@@ -295,7 +308,8 @@ mod tests {
         contexts.put_beside(other);
         contexts.contexts[0].token = None;
         contexts.save(&dir.path().join("config.yaml")).unwrap();
-        assert_eq!(identity.caller(&bearer(&key), &server()).unwrap_err(), signed_out);
+        let signed_out = identity.caller(&bearer(&key), &server()).unwrap_err();
+        assert_eq!(signed_out, expected("mcpctl login https://mcpd.example.com --context c"));
         assert_eq!(identity.account(&server()), None);
 
         let elsewhere = "https://other.example.com".parse().unwrap();

@@ -63,8 +63,12 @@ pub async fn unknown(config: &Config, contexts: &Path) -> Option<Vec<UnknownLlm>
     }
     let contexts = user::Config::load(contexts).ok()?;
     let token = SecretString::from(contexts.signed_in_at(&config.server)?.token.as_ref()?.expose());
-    let options =
-        ClientOptions { connect_timeout: LIST_TIMEOUT, timeout: LIST_TIMEOUT, trust: config.trust.clone() };
+    let options = ClientOptions {
+        connect_timeout: LIST_TIMEOUT,
+        timeout: LIST_TIMEOUT,
+        trust: config.trust.clone(),
+        ..ClientOptions::default()
+    };
     // Those that the user may view: that is what the probe decides by.
     let client = Client::new(config.server.clone(), Some(token), &options).ok()?;
     let llms = client.list(Kind::Llm, None).await.ok()?;

@@ -26,6 +26,7 @@ use url::Url;
 
 use crate::{
     agent_socket::AgentSocket,
+    config::login_command,
     error::{ClientError, ErrorResponse, check_address, one_line, reason, shown},
     guard::Guard,
     trust::Trust,
@@ -53,6 +54,8 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// What proves that the server is the right one.
     pub trust: Trust,
+    /// The next step where the server does not accept the bearer; `mcpctl login SERVER` where none is named.
+    pub renewal: Option<String>,
 }
 
 impl Default for ClientOptions {
@@ -61,6 +64,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(3),
             timeout: Duration::from_secs(30),
             trust: Trust::default(),
+            renewal: None,
         }
     }
 }
@@ -75,6 +79,8 @@ pub struct Client {
     /// Where requests go instead of to `server`.
     agent: Option<AgentSocket>,
     timeout: Duration,
+    /// As [`ClientOptions::renewal`].
+    renewal: Option<String>,
     /// Whether writes ask mcpd not to check new credentials at their providers.
     skip_check: bool,
     /// Whether writes are judged and not stored.
@@ -134,8 +140,16 @@ impl Client {
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         let builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
         let http = builder.build().map_err(|error| ClientError::setup(&error))?;
-        let timeout = options.timeout;
-        Ok(Self { server, http, authorization, agent: None, timeout, skip_check: false, dry_run: false })
+        Ok(Self {
+            server,
+            http,
+            authorization,
+            agent: None,
+            timeout: options.timeout,
+            renewal: options.renewal.clone(),
+            skip_check: false,
+            dry_run: false,
+        })
     }
 
     /// A client of this user's agent by its socket, where the user of both ends is known and no credential is needed.
@@ -222,7 +236,7 @@ impl Client {
         match ErrorResponse::read(status, &headers, &body) {
             // mcpd's hint is for who writes requests, and this is a person who signs in.
             Some(error) if status == StatusCode::UNAUTHORIZED && self.authorization.is_some() => {
-                let hint = format!("mcpctl login {}", self.server.as_str().trim_end_matches('/'));
+                let hint = self.renewal.clone().unwrap_or_else(|| login_command(&self.server, None));
                 Err(ClientError::Refused { status, error: Box::new(error.with_hint(hint)) })
             }
             Some(error) => Err(ClientError::Refused { status, error: Box::new(error) }),

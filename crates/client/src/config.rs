@@ -2,6 +2,7 @@
 //! read it.
 
 mod reader;
+mod sign_in;
 
 use std::{
     fmt::Write as _,
@@ -30,6 +31,7 @@ use url::Url;
 use crate::agent_socket::MAX_PATH;
 
 pub use reader::ConfigFile;
+pub use sign_in::{default_name, login_command};
 
 /// Maximum length of the file, in bytes: far more than a thousand contexts.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::{HumanDuration, spec::SubjectKind};
 
-use crate::config::Context;
+use crate::config::{Context, login_command};
 
 /// How long before its end a token is warned of.
 const TOKEN_NOTICE: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -48,11 +48,12 @@ pub fn warning_of(context: &Context, end: Timestamp) -> Option<ExpiryWarning> {
         }
         _ => "has ended".to_owned(),
     };
-    let renewal = renewal(context, server, left.is_negative());
+    let renewal = renewal(context, left.is_negative());
     Some(ExpiryWarning { message: format!("your {what} at {server} {when}"), renewal })
 }
 
-fn renewal(context: &Context, server: &str, has_ended: bool) -> String {
+fn renewal(context: &Context, has_ended: bool) -> String {
+    let login = login_command(&context.server, Some(context));
     let account = match &context.account {
         Some(account) => Some((account.kind, account.name.as_str())),
         None => context.user.as_deref().map(|user| (SubjectKind::User, user)),
@@ -60,11 +61,11 @@ fn renewal(context: &Context, server: &str, has_ended: bool) -> String {
     match (context.session, account) {
         // Only an exchange makes a session of a workload.
         (true, Some((SubjectKind::ServiceAccount, name))) => {
-            format!("mcpctl login {server} --exchange FILE --serviceaccount {name}")
+            format!("{login} --exchange FILE --serviceaccount {name}")
         }
         (true, Some((_, user))) => match &context.provider {
-            Some(provider) => format!("mcpctl login {server} --sso={provider}"),
-            None => format!("mcpctl login {server} --user {user}"),
+            Some(provider) => format!("{login} --sso={provider}"),
+            None => format!("{login} --user {user}"),
         },
         // A token that has ended renews nothing.
         (false, Some((SubjectKind::User, _))) if !has_ended => {
@@ -72,9 +73,9 @@ fn renewal(context: &Context, server: &str, has_ended: bool) -> String {
         }
         (false, Some((kind, name))) if !has_ended => {
             let create = format!("mcpctl create token NAME --for {kind}/{name}");
-            format!("{create} | mcpctl login {server} --stdin (an administrator can create it for you)")
+            format!("{create} | {login} --stdin (an administrator can create it for you)")
         }
-        _ => format!("mcpctl login {server}"),
+        _ => login,
     }
 }
 
@@ -113,7 +114,10 @@ mod tests {
         assert!(warned.starts_with("your token at https://mcpd.example.com ends in 6d"), "{warned}");
         assert!(warned.ends_with("; renew it: mcpctl token rotate --context c"), "{warned}");
         let warned = text(&context(false, days(-1)));
-        assert!(warned.ends_with("has ended; renew it: mcpctl login https://mcpd.example.com"), "{warned}");
+        assert!(
+            warned.ends_with("has ended; renew it: mcpctl login https://mcpd.example.com --context c"),
+            "{warned}"
+        );
         assert_eq!(warning(&Context { token: None, ..context(false, days(1)) }), None);
         assert_eq!(warning(&Context { expires_at: None, ..context(false, days(1)) }), None);
     }
@@ -122,7 +126,10 @@ mod tests {
     fn session_of_half_a_day_is_not_warned_of_at_once() {
         assert_eq!(warning(&context(true, SignedDuration::from_hours(11))), None);
         let warned = text(&context(true, SignedDuration::from_mins(20)));
-        assert!(warned.ends_with("renew it: mcpctl login https://mcpd.example.com --user alice"), "{warned}");
+        assert!(
+            warned.ends_with("renew it: mcpctl login https://mcpd.example.com --context c --user alice"),
+            "{warned}"
+        );
         let account = Some(Subject { kind: SubjectKind::ServiceAccount, name: "ci".parse().unwrap() });
         let exchanged = Context { user: None, account, ..context(true, SignedDuration::from_mins(20)) };
         let warned = text(&exchanged);
@@ -130,6 +137,6 @@ mod tests {
         let at_provider =
             Context { provider: Some("corp".to_owned()), ..context(true, SignedDuration::ZERO) };
         let warned = text(&at_provider);
-        assert!(warned.ends_with("mcpctl login https://mcpd.example.com --sso=corp"), "{warned}");
+        assert!(warned.ends_with("mcpctl login https://mcpd.example.com --context c --sso=corp"), "{warned}");
     }
 }

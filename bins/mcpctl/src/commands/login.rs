@@ -17,11 +17,11 @@ use jiff::Timestamp;
 use mcpctl_api::{
     Name, credential,
     question::{ExchangeRequest, LoginRequest},
-    spec::SecretValue,
+    spec::{SecretValue, Subject},
 };
 use mcpctl_client::{
     Client, ClientOptions,
-    config::{self, Context},
+    config::{self, Context, default_name},
     expiry,
 };
 use secrecy::SecretString;
@@ -140,8 +140,18 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         (Some(name), _) => name.to_owned(),
         // Beside a person's context of the same server.
         (None, Some(account)) => format!("{account}@{}", default_name(&args.address)),
-        (None, None) => default_name(&args.address),
+        (None, None) => config.context_for(&args.address, &me.subject),
     };
+    let is_session = args.token_file.is_none() && !args.reads_token();
+    let lost = config.lost_by(&name, &args.address, &me.subject);
+    if let Some(lost) = lost
+        && let Err(refused) = agree_to_lose(lost, &args.address, &me.subject)
+    {
+        if is_session && let Err(error) = client.logout().await {
+            note!("note: the session that was begun stays until {}: {error}", me.expires_at);
+        }
+        return Err(refused);
+    }
     let user = me.subject.name.to_string();
     let files = options.trust.tls.files().clone();
     let context = Context {
@@ -156,11 +166,20 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         client_certificate: files.certificate,
         client_key: files.key,
         expires_at: Some(me.expires_at),
-        session: args.token_file.is_none() && !args.reads_token(),
+        session: is_session,
         provider,
     };
     let before = AgentAccount::now().await;
+    // Which one a command uses that names none has changed.
+    let other_current = config.context(None).filter(|current| {
+        args.exchange.is_none() && current.name != name && global.named_context().is_none()
+    });
     let config = config::update(&path, |config| {
+        if config.lost_by(&name, &args.address, &me.subject) != lost {
+            return Err(
+                Failure::new(format!("another command has changed the context `{name}`")).hint("try again")
+            );
+        }
         // A job that signs in on a person's machine does not take over what that person works with.
         if args.exchange.is_some() {
             config.put_beside(context);
@@ -174,6 +193,13 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     })?;
     let server = args.address.as_str().trim_end_matches('/');
     note!("signed in at {server} as {} (context `{name}`)", me.subject);
+    if let Some(other) = other_current {
+        note!(
+            "the current context was `{}`, of {}: mcpctl config use-context {0}",
+            other.name,
+            other.account_label()
+        );
+    }
     keys.report(&args.address);
     before.report_change().await;
     if args.exchange.is_some() {
@@ -187,10 +213,23 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Host and, where it is not the scheme's own, port: two servers of one host are two contexts.
-fn default_name(server: &Url) -> String {
-    let host = server.host_str().unwrap_or_default();
-    server.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+/// Asks whether the token of another account may go, which this file alone may have.
+fn agree_to_lose(lost: &Context, server: &Url, account: &Subject) -> Result<(), Failure> {
+    let name = &lost.name;
+    let held = format!(
+        "the context `{name}` has the token of {} at {}",
+        lost.account_label(),
+        lost.server.as_str().trim_end_matches('/')
+    );
+    let question = format!("{held}; replace it by that of {account}?");
+    if terminal::can_ask() && terminal::confirm(&question)? {
+        return Ok(());
+    }
+    let beside = default_name(server);
+    Err(Failure::new(format!("{held}, so that of {account} was not kept")).hint(format!(
+        "keep both with another --context, e.g. {}@{beside}; or first: mcpctl config delete-context {name}",
+        account.name
+    )))
 }
 
 /// A token of a sign-in by a person.

@@ -87,7 +87,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
                 Some(name) => (caller.resolve(&name).await?, true),
                 None => (caller.in_use()?, false),
             };
-            let Caller { client, me } = caller;
+            let Caller { client, me, .. } = caller;
             Rotation { context, in_use: me.token, name, times, prints_saved, write }
                 .run(global, &client)
                 .await
@@ -102,7 +102,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
                 }
                 data!("tokens/{name} revoked{suffix}")?;
                 if suffix.is_empty() && caller.me.token.as_ref().is_some_and(|own| own.as_str() == name) {
-                    note!("it was the one in use; sign in again with `mcpctl login`");
+                    note!("it was the one in use; sign in again: {}", caller.renewal);
                 }
             }
             Ok(ExitCode::SUCCESS)
@@ -114,13 +114,16 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
 struct Caller {
     client: Client,
     me: WhoAmI,
+    /// What to do where its token is no longer valid.
+    renewal: String,
 }
 
 impl Caller {
     async fn find(identity: Identity) -> Result<Self, Failure> {
+        let renewal = identity.renewal.clone();
         let client = identity.client()?;
         let me = client.whoami().await?;
-        Ok(Self { client, me })
+        Ok(Self { client, me, renewal })
     }
 
     async fn tokens(&self) -> Result<TokenStatusList, Failure> {

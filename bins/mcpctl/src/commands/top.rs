@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::{
     Outcome, agent,
-    context::{Global, not_signed_in},
+    context::Global,
     failure::Failure,
     output::{
         Shape,
@@ -138,7 +138,7 @@ impl Sources {
         let identity = global.identity();
         let mcpd = identity.and_then(|identity| {
             if identity.bearer.is_none() {
-                return Err(not_signed_in(&identity.server));
+                return Err(identity.not_signed_in());
             }
             let options = ClientOptions { connect_timeout: TIMEOUT, timeout: TIMEOUT, ..identity.options() };
             Ok(Client::new(identity.server, identity.bearer, &options)?)

@@ -68,7 +68,7 @@ async fn variables_override_the_file_unless_they_are_empty() {
     let mut shell = Shell::signed_in(&mcpd).await;
     shell.env.push(("MCPCTL_TOKEN", format!("{alice}x")));
     let error = shell.run(&["whoami"]).await.failed(1);
-    assert!(error.ends_with(&format!("\nhint: mcpctl login {}\n", mcpd.url())), "{error}");
+    assert!(error.ends_with("\nhint: unset MCPCTL_TOKEN, or set it to a valid token\n"), "{error}");
     shell.env.push(("MCPCTL_TOKEN", alice));
     assert!(shell.run(&["whoami"]).await.succeeded().starts_with("User alice at "));
     shell.env.push(("MCPCTL_SERVER", "http://127.0.0.1:1".to_owned()));
@@ -138,4 +138,47 @@ async fn logout_works_while_the_server_is_down() {
     assert_eq!(output.code, 0);
     assert!(output.stderr.contains("cannot be reached"), "{}", output.stderr);
     assert!(!fs::read_to_string(shell.contexts()).unwrap().contains("mcpd_"), "the token is forgotten");
+}
+
+#[tokio::test]
+async fn sign_in_replaces_no_context_of_another_account() {
+    let mcpd = Mcpd::start().await;
+    let alice = mcpd.user("alice", None).await;
+    let shell = Shell::new();
+    let host = mcpd.url().trim_start_matches("http://").to_owned();
+    let login = async |token: &str| shell.run_with(&["login", mcpd.url(), "--stdin"], token).await;
+    let whoami = async |context: &str| shell.run(&["whoami", "--context", context]).await.succeeded();
+    login(&mcpd.admin()).await.succeeded();
+    let output = login(&alice).await;
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stderr.contains(&format!("as User alice (context `alice@{host}`)")), "{}", output.stderr);
+    let kept = format!("the current context was `{host}`, of User admin: mcpctl config use-context {host}\n");
+    assert!(output.stderr.contains(&kept), "{}", output.stderr);
+    assert!(whoami(&host).await.starts_with("User admin at "));
+
+    // The context that was named is another account's: without a terminal to ask on it stays.
+    let named = ["login", mcpd.url(), "--stdin", "--context", &host];
+    let error = shell.run_with(&named, &alice).await.failed(1);
+    let expected = format!(
+        "error: the context `{host}` has the token of User admin at {}, so that of User alice was not kept\n\
+         hint: keep both with another --context, e.g. alice@{host}; or first: mcpctl config delete-context {host}\n",
+        mcpd.url()
+    );
+    assert_eq!(error, expected);
+    assert!(whoami(&host).await.starts_with("User admin at "));
+
+    // What is hinted after a revocation is for the account that lost its token, and leaves the other one.
+    mcpd.delete("/api/v1/tokens/alice-token", &mcpd.admin()).await;
+    let hint = format!("mcpctl login {} --context alice@{host}", mcpd.url());
+    for args in [&["get", "llms"][..], &["whoami"], &["chat", "gpt", "-p", "Hi"]] {
+        let error = shell.run(args).await.failed(1);
+        assert!(error.ends_with(&format!("\nhint: {hint}\n")), "{args:?}: {error}");
+    }
+    assert!(shell.run(&["doctor"]).await.stdout.contains(&hint));
+    shell.run(&["logout"]).await.succeeded();
+    assert!(shell.run(&["get", "llms"]).await.failed(1).ends_with(&format!("\nhint: {hint}\n")));
+    login(&mcpd.user("bob", None).await).await.succeeded();
+    assert!(whoami(&format!("bob@{host}")).await.starts_with("User bob at "));
+    login(&mcpd.admin()).await.succeeded();
+    assert_eq!(shell.run(&["config", "current-context"]).await.succeeded(), format!("{host}\n"));
 }

@@ -103,6 +103,23 @@ async fn deletion_that_is_hard_to_undo_is_asked_for_on_a_terminal() {
 }
 
 #[tokio::test]
+async fn context_of_another_account_is_replaced_after_a_question() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    shell.file("token", &mcpd.user("alice", None).await);
+    let login = ["login", mcpd.url(), "--token-file", "token", "--context", "c"];
+    let (code, shown) = typed(&shell, &login, "yeah\r").await;
+    assert_eq!(code, 1, "{shown}");
+    assert!(
+        shown.contains("has the token of User admin at ") && shown.contains("by that of User alice? [y/N]")
+    );
+    assert!(shell.run(&["whoami"]).await.succeeded().starts_with("User admin "));
+    let (code, shown) = typed(&shell, &login, "yes\r").await;
+    assert_eq!(code, 0, "{shown}");
+    assert!(shell.run(&["whoami"]).await.succeeded().starts_with("User alice "));
+}
+
+#[tokio::test]
 async fn question_that_cannot_be_seen_is_a_no() {
     let mcpd = Mcpd::start().await;
     let shell = world(&mcpd).await;

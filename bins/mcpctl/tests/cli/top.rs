@@ -192,7 +192,7 @@ async fn every_way_out_gives_the_terminal_back() {
     let top = OnTerminal::start(&eve, &["top", "-d", "500ms"], 80, 24);
     top.shows("an Llm", |line| line.starts_with("claude ")).await;
     assert!(world.mcpd.delete("/api/v1/users/eve", &world.mcpd.admin()).await.status().is_success());
-    top.ends(1, "\nhint: mcpctl login ").await;
+    top.ends(1, "\nhint: unset MCPCTL_TOKEN, or set it to a valid token").await;
 }
 
 #[tokio::test]

@@ -173,7 +173,7 @@ impl From<PageError> for LocalHttpError {
 impl From<CallerError> for LocalHttpError {
     fn from(unknown: CallerError) -> Self {
         let code = match unknown {
-            CallerError::SignedOut(_) => "signed_out",
+            CallerError::SignedOut { .. } => "signed_out",
             CallerError::Missing | CallerError::Different | CallerError::Invalid => "unauthenticated",
         };
         Self::new(StatusCode::UNAUTHORIZED, ErrorKind::AuthenticationError, code, unknown.to_string())

@@ -20,7 +20,7 @@ use mcpctl_api::{
 };
 use mcpctl_client::{
     PinnedKeys, ProofKeys, Trust,
-    config::Config,
+    config::{Config, login_command},
     fetch_keys,
     pins::{self, OtherKeys},
 };
@@ -77,7 +77,6 @@ impl KeyRing {
     pub async fn status(&self) -> ProofStatus {
         let fingerprints =
             |keys: &[PublicKey]| keys.iter().map(|key| key.fingerprint().to_string()).collect();
-        let server = self.server.as_str().trim_end_matches('/');
         match self.pinned().await {
             PinnedKeys::Keys(keys) => {
                 let state = self.lock();
@@ -96,7 +95,7 @@ impl KeyRing {
             PinnedKeys::None => ProofStatus {
                 state: ProofState::Unpinned,
                 fingerprints: Vec::new(),
-                hint: Some(format!("mcpctl login {server}")),
+                hint: Some(self.login().await),
                 unverified: None,
             },
             PinnedKeys::Unreadable(reason) => ProofStatus {
@@ -129,6 +128,14 @@ impl KeyRing {
                 );
             }
         }
+    }
+
+    /// The command that pins keys.
+    async fn login(&self) -> String {
+        let (contexts, server) = (self.contexts.clone(), self.server.clone());
+        let command = move || Config::load(&contexts).unwrap_or_default().login_command(&server);
+        let loaded = tokio::task::spawn_blocking(command).await;
+        loaded.unwrap_or_else(|_| login_command(&self.server, None))
     }
 
     /// The next step where mcpd's keys are not the pinned ones.
@@ -198,24 +205,26 @@ impl KeyRing {
     /// The keys that count where the file of contexts has this.
     fn counting(&self, contexts: Result<Config, String>) -> PinnedKeys {
         let mut state = self.lock();
+        let mut login = login_command(&self.server, None);
         let missing = match contexts {
             Ok(config) => match config.pins_of(&self.server) {
                 Some(pins) => {
                     state.reported.store(false, Ordering::Relaxed);
                     return PinnedKeys::Keys(state.keys.insert(pins.keys.clone()).clone());
                 }
-                None => None,
+                None => {
+                    login = config.login_command(&self.server);
+                    None
+                }
             },
             Err(error) => Some(error),
         };
         match (&state.keys, missing) {
             (Some(keys), reason) => {
                 if !state.reported.swap(true, Ordering::Relaxed) {
-                    let server = self.server.as_str().trim_end_matches('/');
-                    let hint = format!("mcpctl login {server}");
                     tracing::warn!(
                         reason,
-                        hint,
+                        hint = login,
                         "the pinned keys of mcpd are gone; the agent goes by them until it ends"
                     );
                 }

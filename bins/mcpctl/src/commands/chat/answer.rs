@@ -207,7 +207,7 @@ async fn receive(
             ClientError::Refused { error, .. } => error.no_failover.clone(),
             _ => None,
         };
-        NoAnswer { failure: explain::failure(error, &through.server, llm), no_failover }
+        NoAnswer { failure: explain::failure(error, &through.renewal, llm), no_failover }
     })?;
     if let (Some(_), Some(provider)) = (&stream.served_by.failover, &stream.served_by.name) {
         progress.falls_back_to(provider);

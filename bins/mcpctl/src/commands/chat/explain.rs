@@ -7,7 +7,6 @@ use mcpctl_api::{
     header::NO_PROVIDER,
 };
 use mcpctl_client::{Client, ClientError};
-use url::Url;
 
 use crate::{
     failure::Failure,
@@ -67,12 +66,10 @@ fn why_no_failover(status: &AgentStatus, llm: &str, since: Timestamp) -> Option<
     }
 }
 
-pub fn failure(error: ClientError, server: &Url, llm: &str) -> Failure {
+pub fn failure(error: ClientError, renewal: &str, llm: &str) -> Failure {
     let hint = match &error {
         // Whatever the agent forwards of mcpd's hint to programs.
-        ClientError::Refused { status, .. } if status.as_u16() == 401 => {
-            Some(format!("mcpctl login {}", server.as_str().trim_end_matches('/')))
-        }
+        ClientError::Refused { status, .. } if status.as_u16() == 401 => Some(renewal.to_owned()),
         ClientError::Refused { error: body, .. } if error.hint().is_none() => {
             next_step(body.error.code.as_deref(), llm)
         }

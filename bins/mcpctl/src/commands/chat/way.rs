@@ -2,10 +2,9 @@
 
 use mcpctl_client::{
     Client,
-    config::same_server,
+    config::{login_command, same_server},
     expiry::{self, ExpiryWarning},
 };
-use url::Url;
 
 use super::Args;
 use crate::{
@@ -21,10 +20,10 @@ pub struct Through {
     pub client: Client,
     /// The agent, where the way leads through it, as this machine's user.
     pub agent: Option<Client>,
-    /// The mcpd that decides.
-    pub server: Url,
     /// A warning that the bearer ends soon.
     pub expiry: Option<ExpiryWarning>,
+    /// What to do where mcpd does not accept the bearer.
+    pub renewal: String,
 }
 
 /// The way through the agent where it runs and forwards to the chosen server; else straight to mcpd.
@@ -66,15 +65,15 @@ pub async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
             Ok(Through {
                 client: agent.client.clone(),
                 agent: Some(agent.client),
-                server: agent.status.server,
                 expiry,
+                renewal: identity.renewal,
             })
         }
         // Without a chosen server the agent's own is used.
         Err(_) if global.chooses_nothing() => Ok(Through {
             client: agent.client.clone(),
             agent: Some(agent.client),
-            server: agent.status.server,
+            renewal: login_command(&agent.status.server, None),
             expiry: None,
         }),
         Err(failure) => Err(failure),
@@ -83,8 +82,8 @@ pub async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
 
 fn straight(identity: Identity) -> Result<Through, Failure> {
     let expiry = identity.context.as_ref().and_then(expiry::warning);
-    let server = identity.server.clone();
-    Ok(Through { client: identity.client()?, agent: None, server, expiry })
+    let renewal = identity.renewal.clone();
+    Ok(Through { client: identity.client()?, agent: None, expiry, renewal })
 }
 
 /// The Llm that the account may run, where there is only one; `command` is what takes its name.

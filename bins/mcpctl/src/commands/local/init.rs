@@ -264,10 +264,10 @@ async fn llms(global: &Global, central: &Central) -> Vec<String> {
     let listed = async {
         let identity = global.identity()?;
         let options = mcpctl_client::ClientOptions { timeout: LIST_TIMEOUT, ..identity.options() };
-        let Some(bearer) = identity.bearer else {
-            return Err(crate::context::not_signed_in(&identity.server));
-        };
-        Ok(Client::new(identity.server, Some(bearer), &options)?.models().await?)
+        if identity.bearer.is_none() {
+            return Err(identity.not_signed_in());
+        }
+        Ok(Client::new(identity.server, identity.bearer, &options)?.models().await?)
     };
     match listed.await {
         Ok(models) => models.into_iter().map(|model| model.id).filter(|id| !id.contains('/')).collect(),

@@ -175,7 +175,12 @@ fn leases(status: &AgentStatus) -> String {
 
 /// The next step where mcpd does not accept the credential of the signed-in user.
 pub fn login_hint(status: &AgentStatus) -> String {
-    format!("mcpctl login {}", status.server.as_str().trim_end_matches('/'))
+    contexts().login_command(&status.server)
+}
+
+/// The user's contexts, or none where the file cannot be read.
+fn contexts() -> Config {
+    Config::default_path().and_then(|path| Config::load(&path)).unwrap_or_default()
 }
 
 /// What keeps local providers from answering, with the next step.
@@ -241,12 +246,12 @@ fn account(status: &AgentStatus) -> String {
     if let Some(account) = &status.signed_in_as {
         return account.clone();
     }
-    let contexts = Config::default_path().and_then(|path| Config::load(&path)).unwrap_or_default();
+    let contexts = contexts();
     let is_signed_in =
         |context: &&Context| context.token.is_some() && same_server(&context.server, &status.server);
     match contexts.contexts.iter().find(is_signed_in) {
         Some(other) => format!("no account (mcpctl config use-context {})", other.name),
-        None => format!("no account (mcpctl login {})", status.server.as_str().trim_end_matches('/')),
+        None => format!("no account ({})", contexts.login_command(&status.server)),
     }
 }
 
