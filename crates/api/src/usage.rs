@@ -1,6 +1,10 @@
 //! Usage as `GET /api/v1/usage` shows it: sums of what accounts used, grouped by what the question names.
 
-use std::{fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -97,6 +101,9 @@ pub struct UsageItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub principal_id: Option<Id>,
+    /// Whether the account is gone; only where the caller may view accounts of its name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub principal_deleted: bool,
     /// The group; absent of accounts in none that the caller may view.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -107,6 +114,9 @@ pub struct UsageItem {
     /// Its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm_id: Option<String>,
+    /// Whether the Llm is gone; only where the caller may view Llms of its name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub llm_deleted: bool,
     /// The model as its provider names it; empty where no answer named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -117,6 +127,59 @@ pub struct UsageItem {
     /// What was used.
     #[serde(flatten)]
     pub totals: UsageTotals,
+}
+
+/// Names of Llms and accounts for people, each Llm and account under its own: `gpt (deleted)` beside a `gpt` that was made later, and the end
+/// of the id where even that is the same.
+#[derive(Debug, Default)]
+pub struct DistinctNames(BTreeSet<String>);
+
+impl DistinctNames {
+    /// Characters of an id that are shown.
+    const ID_END: usize = 6;
+
+    /// The names in these items.
+    pub fn of(items: &[UsageItem]) -> Self {
+        let mut ids: BTreeMap<String, String> = BTreeMap::new();
+        let mut shared = BTreeSet::new();
+        for (name, id) in items.iter().flat_map(|item| [llm(item), principal(item)]).flatten() {
+            if *ids.entry(name.clone()).or_insert_with(|| id.clone()) != id {
+                shared.insert(name);
+            }
+        }
+        Self(shared)
+    }
+
+    /// The name of an item's Llm.
+    pub fn llm(&self, item: &UsageItem) -> Option<String> {
+        Some(self.distinct(llm(item)?))
+    }
+
+    /// The name of an item's account.
+    pub fn principal(&self, item: &UsageItem) -> Option<String> {
+        Some(self.distinct(principal(item)?))
+    }
+
+    fn distinct(&self, (name, id): (String, String)) -> String {
+        if id.is_empty() || !self.0.contains(&name) {
+            return name;
+        }
+        let start = id.char_indices().rev().nth(Self::ID_END - 1).map_or(0, |(at, _)| at);
+        format!("{name} …{}", id.get(start..).unwrap_or_default())
+    }
+}
+
+fn llm(item: &UsageItem) -> Option<(String, String)> {
+    Some((named(item.llm.as_ref()?, item.llm_deleted), item.llm_id.clone().unwrap_or_default()))
+}
+
+fn principal(item: &UsageItem) -> Option<(String, String)> {
+    let id = item.principal_id.as_ref().map(ToString::to_string).unwrap_or_default();
+    Some((named(item.principal.as_ref()?, item.principal_deleted), id))
+}
+
+fn named(name: &str, deleted: bool) -> String {
+    if deleted { format!("{name} (deleted)") } else { name.to_owned() }
 }
 
 /// Sums of usage.
@@ -145,4 +208,39 @@ pub struct UsageTotals {
     pub unpriced: u64,
     /// The cost in US dollars.
     pub cost: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llms_of_one_name_are_told_apart() {
+        let item = |name: &str, id: &str, deleted| UsageItem {
+            llm: Some(name.to_owned()),
+            llm_id: Some(id.to_owned()),
+            llm_deleted: deleted,
+            ..UsageItem::default()
+        };
+        let items = [
+            item("gpt", "c000000000000000000aaaaaa", false),
+            item("gpt", "c000000000000000000bbbbbb", true),
+            item("claude", "c000000000000000000cccccc", true),
+            item("claude", "c000000000000000000dddddd", true),
+            item("claude", "c000000000000000000dddddd", true),
+        ];
+        let names = DistinctNames::of(&items);
+        let shown: Vec<_> = items.iter().filter_map(|item| names.llm(item)).collect();
+        assert_eq!(
+            shown,
+            [
+                "gpt",
+                "gpt (deleted)",
+                "claude (deleted) …cccccc",
+                "claude (deleted) …dddddd",
+                "claude (deleted) …dddddd"
+            ]
+        );
+        assert_eq!(names.principal(&items[0]), None);
+    }
 }

@@ -19,6 +19,21 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn usage_of_a_deleted_llm_is_told_apart_from_one_made_later() {
+    let world = Central::start(&["gpt"]).await;
+    let mut shell = Shell::signed_in(&world.mcpd).await;
+    chat(&world, "gpt").await;
+    shell.run(&["delete", "llm", "gpt", "--yes"]).await.succeeded();
+    world.mcpd.llm("gpt", &world.provider.base_url()).await;
+    chat(&world, "gpt").await;
+    let table = shell.run(&["usage", "--by", "llm"]).await.succeeded();
+    let mut rows: Vec<_> =
+        lines(&table)[1..3].iter().map(|row| row.split(" 1 ").next().unwrap().to_owned()).collect();
+    rows.sort();
+    assert_eq!(rows, ["gpt", "gpt (deleted)"], "{table}");
+}
+
+#[tokio::test]
 async fn usage_is_a_table_with_shares_or_comma_separated_values() {
     let world = Central::start(&["gpt", "claude"]).await;
     let mut shell = Shell::signed_in(&world.mcpd).await;

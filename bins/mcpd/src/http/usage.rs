@@ -102,7 +102,7 @@ pub(super) async fn page(app: &App, caller: &Caller, query: PageQuery) -> Result
     let question = Question { since, until, by: by.clone(), zone, account, llm };
     let _turn = app.record_questions.take(&caller.principal.id).await?;
     let report = Box::pin(app.usage.answer(&app.store, caller, question)).await?;
-    let (items, last) = report.page(after, limit);
+    let (items, last) = report.page(caller, after, limit);
     let next = last.map(serde_json::to_string).transpose().map_err(|_| HttpError::internal())?;
     let (since, until) = report.hours;
     Ok(UsagePage { since, until, by, items, totals: report.totals, complete: report.complete, next })

@@ -76,13 +76,18 @@ impl Report {
     }
 
     /// The items after a part, and the key of the last one where more follow.
-    pub fn page(&self, after: Option<PartKey>, limit: usize) -> (Vec<UsageItem>, Option<&PartKey>) {
+    pub fn page(
+        &self,
+        caller: &Caller,
+        after: Option<PartKey>,
+        limit: usize,
+    ) -> (Vec<UsageItem>, Option<&PartKey>) {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
         let mut rest = self.parts.range((from, Unbounded));
         let page: Vec<_> = rest.by_ref().take(limit).collect();
         let last = page.last().map(|(key, _)| *key).filter(|_| rest.next().is_some());
-        (page.into_iter().map(|(key, sums)| item(&self.question, key, sums)).collect(), last)
+        (page.into_iter().map(|(key, sums)| item(caller, &self.question, key, sums)).collect(), last)
     }
 }
 
@@ -186,21 +191,32 @@ fn llm_name(snapshot: &Snapshot, part: &UsagePart) -> String {
     known.map_or_else(|| part.llm_name.clone(), |llm| llm.name().to_string())
 }
 
+/// Whether a resource of a part is gone, as far as the caller may know: to others a name that is hidden and one that is gone are the same.
+fn is_deleted(caller: &Caller, kind: Kind, name: &str, id: Option<&Id>) -> bool {
+    let Caller { principal, snapshot, .. } = caller;
+    id.is_some_and(|id| snapshot.by_id(id).is_none())
+        && snapshot.authorize_name(principal, Verb::View, kind, name).is_ok()
+}
+
 /// Reads a key back into what it was made from.
-fn item(question: &Question, key: &PartKey, sums: &UsageSums) -> UsageItem {
+fn item(caller: &Caller, question: &Question, key: &PartKey, sums: &UsageSums) -> UsageItem {
     let mut item = UsageItem { totals: totals(sums), ..UsageItem::default() };
     let mut texts = key.iter().cloned();
     let mut next = || texts.next().unwrap_or_default();
     for by in &question.by {
         match by {
             UsageBy::User => {
-                item.principal = Some(next());
-                item.principal_id = next().parse().ok();
+                let (name, id) = (next(), next().parse().ok());
+                item.principal_deleted = name.split_once(' ').is_some_and(|(kind, name)| {
+                    kind.parse().is_ok_and(|kind| is_deleted(caller, kind, name, id.as_ref()))
+                });
+                (item.principal, item.principal_id) = (Some(name), id);
             }
             UsageBy::Group => item.group = next().parse().ok(),
             UsageBy::Llm => {
-                item.llm = Some(next());
-                item.llm_id = Some(next());
+                let (name, id) = (next(), next());
+                item.llm_deleted = is_deleted(caller, Kind::Llm, &name, id.parse().ok().as_ref());
+                (item.llm, item.llm_id) = (Some(name), Some(id));
             }
             UsageBy::Model => item.model = Some(next()),
             UsageBy::Day => item.from = next().parse().ok().map(|number| question.day(number)),

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
-use mcpctl_api::usage::{UsageBy, UsageItem, UsagePage, UsageTotals};
+use mcpctl_api::usage::{DistinctNames, UsageBy, UsageItem, UsagePage, UsageTotals};
 
 use crate::{
     commands::time::zone_name,
@@ -107,8 +107,9 @@ pub fn table(mut page: UsagePage, zone: &TimeZone, wide: bool, plots: bool) -> R
         measure.value(&page.totals),
         page.items.iter().map(|item| measure.value(&item.totals)).fold(0.0, f64::max),
     );
+    let distinct = DistinctNames::of(&page.items);
     for item in &page.items {
-        let mut row: Vec<String> = page.by.iter().map(|by| shown(*by, item, zone)).collect();
+        let mut row: Vec<String> = page.by.iter().map(|by| shown(*by, item, &distinct, zone)).collect();
         row.extend(amounts(&item.totals, wide));
         if plots {
             row.push(share(measure.value(&item.totals), all, most));
@@ -236,7 +237,7 @@ fn plain(by: UsageBy, item: &UsageItem, zone: &TimeZone) -> String {
 }
 
 /// As [`plain`], for people.
-fn shown(by: UsageBy, item: &UsageItem, zone: &TimeZone) -> String {
+fn shown(by: UsageBy, item: &UsageItem, distinct: &DistinctNames, zone: &TimeZone) -> String {
     let text = plain(by, item, zone);
     match by {
         UsageBy::Hour => {
@@ -244,6 +245,8 @@ fn shown(by: UsageBy, item: &UsageItem, zone: &TimeZone) -> String {
                 item.from.map(|from| from.to_zoned_datetime(zone.clone()).strftime("%F %H:%M").to_string());
             from.unwrap_or_default()
         }
+        UsageBy::User => distinct.principal(item).unwrap_or_default(),
+        UsageBy::Llm => distinct.llm(item).unwrap_or_default(),
         UsageBy::Group | UsageBy::Model if text.is_empty() => "(none)".to_owned(),
         _ => text,
     }
@@ -391,7 +394,11 @@ mod tests {
         };
         let zone = TimeZone::UTC;
         fill(&mut page, &zone);
-        let days: Vec<String> = page.items.iter().map(|item| shown(UsageBy::Day, item, &zone)).collect();
+        let days: Vec<String> = page
+            .items
+            .iter()
+            .map(|item| shown(UsageBy::Day, item, &DistinctNames::default(), &zone))
+            .collect();
         assert_eq!(days, ["2026-11-02", "2026-11-03", "2026-11-04", "2026-11-05"]);
     }
 
