@@ -203,4 +203,21 @@ async fn hostile_texts_are_texts_and_wrong_fields_are_errors() {
     ] {
         browser.get(&format!("/console/{page}")).await.is(StatusCode::BAD_REQUEST).has("role=\"alert\"");
     }
+    // What was typed is still there.
+    for page in ["audit", "failovers"] {
+        let wrong = format!("/console/{page}?subject=alice&agent=my+desk&llm=gpt");
+        let page = browser.get(&wrong).await;
+        page.is(StatusCode::BAD_REQUEST).has("<code>my desk</code> is not the id of an agent");
+        page.has("value=\"my desk\"").has("value=\"alice\"").has("value=\"gpt\"");
+    }
+    let page = browser.get("/console/usage?subject=group/devs&llm=gpt&since=2026-01-01T00:00").await;
+    page.is(StatusCode::BAD_REQUEST).has("value=\"group/devs\"").has("value=\"2026-01-01T00:00\"");
+    // Another error leads back to the page before.
+    let referrer = format!("{}/console/audit?llm=gpt", mcpd.url());
+    let page =
+        browser.send(reqwest::Method::GET, "/console/llms/nothing", &[("referer", &referrer)], None).await;
+    page.has("href=\"/console/audit?llm=gpt\"");
+    let foreign = [("referer", "https://example.com/")];
+    let page = browser.send(reqwest::Method::GET, "/console/llms/nothing", &foreign, None).await;
+    page.lacks("Back to the page before");
 }

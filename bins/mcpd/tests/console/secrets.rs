@@ -74,3 +74,43 @@ async fn only_who_may_edit_writes_and_hidden_llms_stay_hidden() {
     browser.post(SECRETS, "/console/secrets/openai", &fields).await.is(StatusCode::FORBIDDEN);
     browser.get("/console/secrets/other").await.is(StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn wrong_entry_shows_the_form_again_without_the_value() {
+    let mcpd = Mcpd::start().await;
+    let admin = mcpd.admin();
+    let browser = Browser::signed_in(&mcpd, &admin).await;
+    let value = "sk-typed-value";
+    let fields = |name: &'static str, key: &'static str, hosts: &'static str| {
+        [("name", name), ("key", key), ("value", value), ("hosts", hosts), ("description", "the team's")]
+    };
+    for (name, key, hosts, problem) in [
+        ("Open AI", "token", "api.openai.com", "cannot be a name"),
+        ("openai", "token", "http://x/", "is not a host"),
+        ("openai", "a b", "api.openai.com", "data"),
+    ] {
+        let page = browser.post(SECRETS, SECRETS, &fields(name, key, hosts)).await;
+        page.is(StatusCode::BAD_REQUEST).has(problem).has("aria-invalid").lacks(value).lacks("e-mail");
+        for kept in [name, key, hosts, "the team&#39;s"] {
+            page.has(&format!("value=\"{kept}\""));
+        }
+        page.has("write it again");
+    }
+    browser.post(SECRETS, SECRETS, &fields("openai", "token", "")).await.is(StatusCode::OK);
+    let page = browser.post(SECRETS, SECRETS, &fields("openai", "token", "")).await;
+    page.is(StatusCode::CONFLICT).has("value=\"openai\"").lacks(value);
+
+    let one = "/console/secrets/openai";
+    let form = browser.get(one).await;
+    let (id, revision) = (form.hidden("secret_id"), form.hidden("revision"));
+    let fields = [
+        ("secret_id", id.as_str()),
+        ("revision", &revision),
+        ("key", "a b"),
+        ("value", value),
+        ("unchecked", "true"),
+    ];
+    let page = browser.post(one, one, &fields).await;
+    page.is(StatusCode::BAD_REQUEST).has("value=\"a b\"").has(" checked>").has("write it again").lacks(value);
+    assert!(!mcpd.log().contains(value), "no value is logged");
+}

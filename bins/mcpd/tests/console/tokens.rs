@@ -72,7 +72,7 @@ async fn only_own_tokens_are_listed_and_others_cannot_be_touched() {
     }
     assert_eq!(whoami(&mcpd, &bob).await.0, StatusCode::OK);
     for (fields, message) in [
-        ([("name", "x y"), ("expires_in", "7d"), ("llms", "")], "alice-x y"),
+        ([("name", "x y"), ("expires_in", "7d"), ("llms", "")], "<code>x y</code> cannot be a name"),
         ([("name", "x"), ("expires_in", "400d"), ("llms", "")], "at most"),
         ([("name", "x"), ("expires_in", "soon"), ("llms", "")], "soon"),
         ([("name", "x"), ("expires_in", "7d"), ("llms", "a<b")], "a&#60;b"),
@@ -86,4 +86,27 @@ async fn only_own_tokens_are_listed_and_others_cannot_be_touched() {
     let page = browser.post(TOKENS, &format!("/console/tokens/{name}/revoke"), &[]).await;
     page.is(StatusCode::SEE_OTHER);
     browser.get(TOKENS).await.is(StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn wrong_entry_shows_the_form_again_with_what_was_typed() {
+    let mcpd = Mcpd::start().await;
+    let alice = mcpd.user("alice", None).await;
+    let browser = Browser::signed_in(&mcpd, &alice).await;
+    let fields = [("name", "Bad <Name>"), ("expires_in", "90d"), ("llms", "gpt, claude")];
+    let page = browser.post(TOKENS, TOKENS, &fields).await;
+    page.is(StatusCode::BAD_REQUEST).has("role=\"alert\"").has("lower-case letters").lacks("e-mail");
+    page.has("value=\"Bad &#60;Name&#62;\" aria-invalid=\"true\"").has("value=\"gpt, claude\"");
+    page.has("<option value=\"90d\" selected>").has("alice-token");
+    assert_eq!(page.html.matches("aria-invalid").count(), 1);
+    // A name that is taken, and the field of another error.
+    let fields = [("name", "token"), ("expires_in", "7d"), ("llms", "a b<")];
+    let page = browser.post(TOKENS, TOKENS, &fields).await;
+    page.is(StatusCode::BAD_REQUEST).has("value=\"token\"").has("value=\"a b&#60;\" aria-invalid=\"true\"");
+    let page = browser.post(TOKENS, TOKENS, &[("name", "token"), ("expires_in", "7d")]).await;
+    page.is(StatusCode::CONFLICT).has("value=\"token\"").has("exists already");
+    // A new secret that cannot be is refused on the page of its token.
+    let one = "/console/tokens/alice-token";
+    let page = browser.post(one, &format!("{one}/rotate"), &[("grace", "900d")]).await;
+    page.is(StatusCode::BAD_REQUEST).has("role=\"alert\"").has("is good for another hour");
 }

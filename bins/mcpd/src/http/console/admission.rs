@@ -7,7 +7,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     extract::Request,
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse as _, Redirect, Response},
 };
@@ -57,6 +57,7 @@ pub fn is_of_console(path: &str) -> bool {
 /// Admits a request to the console, makes its page, and makes pages of errors.
 pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Next) -> Response {
     let here = here(&request);
+    let before = before(&request);
     let wants_page = is_navigation(&request);
     let is_sign_in = request.method() == Method::GET && request.uri().path() == SIGN_IN;
     let mut visit = match Visit::of_visitor(app, &request) {
@@ -87,7 +88,7 @@ pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Ne
     };
     let mut response = match response.extensions().get::<ErrorOfResponse>() {
         Some(ErrorOfResponse(error)) => {
-            let made = page::error(&visit, response.status(), error, here, response.headers());
+            let made = page::error(&visit, response.status(), error, here, before, response.headers());
             made.unwrap_or_else(HttpError::into_response)
         }
         None => response,
@@ -145,6 +146,13 @@ fn here(request: &Request) -> ReturnPath {
         &Method::GET => request.uri().path_and_query().map(ToString::to_string).unwrap_or_default().into(),
         _ => ReturnPath::default(),
     }
+}
+
+/// The page of the console with the link or the form that led to a request.
+fn before(request: &Request) -> Option<ReturnPath> {
+    let referrer = request.headers().get(header::REFERER)?.to_str().ok()?.parse::<Uri>().ok()?;
+    let before = ReturnPath::from(referrer.path_and_query()?.to_string());
+    (before != ReturnPath::default()).then_some(before)
 }
 
 /// Whether a browser shows the response as a page, and not a script.

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{extract::State, http::StatusCode, response::Response};
-use mcpctl_api::audit::{AuditDecision, AuditEntry};
+use axum::{extract::State, response::Response};
+use mcpctl_api::{
+    audit::{AuditDecision, AuditEntry},
+    error::ErrorBody,
+};
 use serde::Deserialize;
 
 use super::{
@@ -84,6 +87,7 @@ struct AuditPage {
     fields: RecordFields<AuditFields>,
     rows: Vec<AuditEntry>,
     pages: Pages,
+    error: Option<ErrorBody>,
 }
 
 /// Shows a page of it.
@@ -93,7 +97,8 @@ pub async fn page(
     caller: Caller,
     fields: RecordFields<AuditFields>,
 ) -> Result<Response, HttpError> {
-    let (rows, pages) = fields.rows(&app, &caller).await?;
+    let ((rows, pages), wrong) = page::filtered(fields.rows(&app, &caller).await)?;
     let frame = Frame::new(&visit, Some(Section::Audit), Section::Audit.label());
-    page::show(StatusCode::OK, &AuditPage { frame, fields, rows, pages })
+    let error = wrong.as_ref().map(|error| error.body().clone());
+    page::show_filtered(wrong, &AuditPage { frame, fields, rows, pages, error })
 }

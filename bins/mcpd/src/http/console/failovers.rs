@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{extract::State, response::Response};
 use mcpctl_api::{
     Id,
     audit::{AuditDecision, AuditEntry},
+    error::ErrorBody,
 };
 use serde::Deserialize;
 
@@ -108,6 +109,7 @@ struct FailoversPage {
     fields: RecordFields<FailoverFields>,
     rows: Vec<AuditEntry>,
     pages: Pages,
+    error: Option<ErrorBody>,
 }
 
 /// Shows a page of it.
@@ -117,9 +119,10 @@ pub async fn page(
     caller: Caller,
     fields: RecordFields<FailoverFields>,
 ) -> Result<Response, HttpError> {
-    let (rows, pages) = fields.rows(&app, &caller).await?;
+    let ((rows, pages), wrong) = page::filtered(fields.rows(&app, &caller).await)?;
     let frame = Frame::new(&visit, Some(Section::Failovers), Section::Failovers.label());
-    page::show(StatusCode::OK, &FailoversPage { frame, fields, rows, pages })
+    let error = wrong.as_ref().map(|error| error.body().clone());
+    page::show_filtered(wrong, &FailoversPage { frame, fields, rows, pages, error })
 }
 
 impl FailoversPage {

@@ -4,8 +4,11 @@
 use std::{fmt::Display, str::FromStr};
 
 use jiff::{Timestamp, civil, tz::TimeZone};
+use mcpctl_api::{Name, name::NameError};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use url::form_urlencoded;
+
+use super::super::error::HttpError;
 
 /// Reads a field that may be empty.
 ///
@@ -44,6 +47,19 @@ pub struct Pages {
     pub start: Option<String>,
     /// The address of the next page; `None` on the last one.
     pub next: Option<String>,
+}
+
+/// The name of a resource that is no user; `typed` is what its field has of it.
+///
+/// # Errors
+/// A text that is none.
+pub fn name(text: &str, typed: &str) -> Result<Name, HttpError> {
+    text.parse().map_err(|error| match error {
+        NameError::Characters(_) => HttpError::invalid("name", format!("`{typed}` cannot be a name")).hint(
+            "a name has lower-case letters, digits, `.`, `_` and `-`, and begins and ends with a letter or a digit",
+        ),
+        error => HttpError::invalid("name", error.to_string()),
+    })
 }
 
 /// Items of a field that takes several, with commas or spaces between them.

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::StatusCode,
 };
-use mcpctl_api::ErrorKind;
+use mcpctl_api::{ErrorKind, error::ErrorBody};
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
@@ -48,5 +48,24 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
                 Err(HttpError::invalid("", format!("the form cannot be read: {}", root_cause(&error))))
             }
         }
+    }
+}
+
+/// Whether an error is about a field: of its own name, or of a document's field of this name.
+pub fn is_about(error: Option<&ErrorBody>, field: &str) -> bool {
+    let param = error.and_then(|error| error.param.as_deref());
+    let rest = param.and_then(|param| param.strip_prefix(field));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_is_about_the_field_that_it_names() {
+        let about = |param: &str, field| is_about(Some(HttpError::invalid(param, "wrong").body()), field);
+        assert!(about("hosts", "hosts") && about("hosts[0]", "hosts") && about("data.token", "data"));
+        assert!(!about("hosts", "host") && !about("", "hosts") && !is_about(None, "hosts"));
     }
 }

@@ -24,14 +24,42 @@ pub fn show(status: StatusCode, page: &impl Template) -> Result<Response, HttpEr
     Ok(response)
 }
 
-/// A page that shows an error in its place, with the status and the headers that the API would answer with.
+/// A page that shows its form again with an error in it, with the status and the headers that the API would answer with.
 ///
 /// # Errors
-/// When the template fails, which is logged.
+/// The error itself where the session has ended. When the template fails, which is logged.
 pub fn refused(error: HttpError, page: &impl Template) -> Result<Response, HttpError> {
+    if error.status() == StatusCode::UNAUTHORIZED {
+        return Err(error);
+    }
     let mut response = show(error.status(), page)?;
     keep_headers(error.into_response().headers(), &mut response);
     Ok(response)
+}
+
+/// What a filter finds, or nothing and the error where its entries are wrong: its page shows it again.
+///
+/// # Errors
+/// Any other error.
+pub fn filtered<T: Default>(found: Result<T, HttpError>) -> Result<(T, Option<HttpError>), HttpError> {
+    match found {
+        Ok(found) => Ok((found, None)),
+        Err(error) if matches!(error.status(), StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) => {
+            Ok((T::default(), Some(error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A page with a filter, and with what is wrong in it.
+///
+/// # Errors
+/// When the template fails, which is logged.
+pub fn show_filtered(wrong: Option<HttpError>, page: &impl Template) -> Result<Response, HttpError> {
+    match wrong {
+        Some(error) => refused(error, page),
+        None => show(StatusCode::OK, page),
+    }
 }
 
 fn keep_headers(api_headers: &HeaderMap, response: &mut Response) {
@@ -48,6 +76,8 @@ struct ErrorPage<'a> {
     frame: Frame,
     error: &'a ErrorBody,
     sign_in: Option<String>,
+    /// The page that led here.
+    before: Option<ReturnPath>,
     request: Option<String>,
 }
 
@@ -57,6 +87,7 @@ pub fn error(
     status: StatusCode,
     error: &ErrorBody,
     here: ReturnPath,
+    before: Option<ReturnPath>,
     api_headers: &HeaderMap,
 ) -> Result<Response, HttpError> {
     let title = match status {
@@ -70,6 +101,7 @@ pub fn error(
     let page = ErrorPage {
         frame: Frame::new(visit, None, title),
         error,
+        before: before.filter(|before| *before != here),
         sign_in: (status == StatusCode::UNAUTHORIZED).then(|| here.sign_in()),
         request: status.is_server_error().then(mcpctl_server::request_id),
     };

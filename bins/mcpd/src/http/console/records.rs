@@ -38,7 +38,7 @@ pub struct CommonFields {
     #[serde(deserialize_with = "given")]
     pub llm: Option<String>,
     #[serde(deserialize_with = "given")]
-    pub agent: Option<Id>,
+    pub agent: Option<String>,
     #[serde(deserialize_with = "given")]
     pub since: Option<Moment>,
     #[serde(deserialize_with = "given")]
@@ -75,7 +75,7 @@ impl<O: OwnFields> RecordFields<O> {
         let common = [
             ("subject", subject.clone()),
             ("llm", llm.clone()),
-            ("agent", agent.as_ref().map(Id::to_string)),
+            ("agent", agent.clone()),
             ("since", moment(since)),
             ("until", moment(until)),
             ("after", after),
@@ -93,7 +93,7 @@ impl<O: OwnFields> RecordFields<O> {
             llm,
             action,
             decision,
-            agent,
+            agent: agent.as_deref().map(agent_id).transpose()?,
             since: since.map(|moment| moment.0),
             until: until.map(|moment| moment.0),
             after,
@@ -103,6 +103,13 @@ impl<O: OwnFields> RecordFields<O> {
         let start = self.common.after.is_some().then(|| self.page(None));
         Ok((items, Pages { start, next: next.map(|next| self.page(Some(next))) }))
     }
+}
+
+fn agent_id(text: &str) -> Result<Id, HttpError> {
+    text.parse().map_err(|_| {
+        HttpError::invalid("agent", format!("`{text}` is not the id of an agent"))
+            .hint("the page of the agents has their ids")
+    })
 }
 
 /// Unknown fields are errors, so each is read by the one struct that has it.

@@ -7,6 +7,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use mcpctl_access::{Permit, Snapshot, Stored, verb::View};
 use mcpctl_api::{
     Document, Id, Kind, Name, Revision, Spec, Verb,
+    error::ErrorBody,
     spec::{SecretSpec, SecretValue},
 };
 use serde::Deserialize;
@@ -14,10 +15,10 @@ use serde_json::json;
 
 use super::{
     super::{error::HttpError, path::Path, query::Query, resources, viewed::viewed},
-    fields::{Pages, address, items},
-    form::Form,
+    fields::{self, Pages, address, items},
+    form::{self, Form},
     frame::{Frame, Section},
-    page,
+    page, text,
     visit::Visit,
 };
 use crate::{
@@ -46,6 +47,8 @@ struct SecretsPage {
     rows: Vec<SecretRow>,
     pages: Pages,
     may_create: bool,
+    form: NewSecretForm,
+    error: Option<ErrorBody>,
 }
 
 struct SecretRow {
@@ -101,9 +104,13 @@ fn users(caller: &Caller) -> BTreeMap<Name, Vec<KeyUser>> {
 
 /// Shows the list.
 pub async fn page(visit: Visit, caller: Caller, query: Query<SecretsQuery>) -> Result<Response, HttpError> {
-    let after = query.0.after;
-    let mut users = users(&caller);
-    let Caller { principal, snapshot, .. } = &caller;
+    page::show(StatusCode::OK, &list(&visit, &caller, query.0))
+}
+
+/// The page with an empty form.
+fn list(visit: &Visit, caller: &Caller, SecretsQuery { after }: SecretsQuery) -> SecretsPage {
+    let mut users = users(caller);
+    let Caller { principal, snapshot, .. } = caller;
     let from = after.as_ref().map_or("", Name::as_str);
     let mut permits = snapshot.permitted_after::<View>(principal, Kind::Secret, from);
     let rows: Vec<SecretRow> = permits
@@ -114,23 +121,24 @@ pub async fn page(visit: Visit, caller: Caller, query: Query<SecretsQuery>) -> R
         .collect();
     let next = rows.last().filter(|_| permits.next().is_some()).map(|row| row.stored.name().clone());
     let next = next.map(|last| address(PATH, &[("after", Some(last.to_string()))]));
-    let page = SecretsPage {
-        frame: Frame::new(&visit, Some(Section::Secrets), Section::Secrets.label()),
+    SecretsPage {
+        frame: Frame::new(visit, Some(Section::Secrets), Section::Secrets.label()),
         rows,
         pages: Pages { start: after.as_ref().map(|_| PATH.to_owned()), next },
-        may_create: may_create(snapshot, &caller),
-    };
-    page::show(StatusCode::OK, &page)
+        may_create: may_create(snapshot, caller),
+        form: NewSecretForm::default(),
+        error: None,
+    }
 }
 
 fn may_create(snapshot: &Snapshot, caller: &Caller) -> bool {
     snapshot.reason(&caller.principal, Verb::Create, Kind::Secret, None).is_some()
 }
 
-/// The form of a new secret.
+/// The form of a new secret. Where it is shown again, its value is not.
 #[derive(Deserialize)]
 pub struct NewSecretForm {
-    name: Name,
+    name: String,
     key: String,
     value: SecretValue,
     #[serde(default)]
@@ -139,28 +147,53 @@ pub struct NewSecretForm {
     description: String,
 }
 
-/// Makes a secret.
+impl Default for NewSecretForm {
+    fn default() -> Self {
+        let [name, hosts, description] = [const { String::new() }; 3];
+        Self { name, key: "token".to_owned(), value: SecretValue::new(""), hosts, description }
+    }
+}
+
+impl NewSecretForm {
+    /// The secret's name, and the write that makes it.
+    fn intent(&self) -> Result<(Name, Intent), HttpError> {
+        let name = fields::name(self.name.trim(), self.name.trim())?;
+        let hosts: Vec<&str> = items(&self.hosts).collect();
+        let mut document = json!({
+            "kind": Kind::Secret, "name": name, "data": {&self.key: self.value.expose().trim()}, "hosts": hosts,
+        });
+        if let (false, Some(document)) = (self.description.trim().is_empty(), document.as_object_mut()) {
+            document.insert("description".to_owned(), self.description.trim().into());
+        }
+        let document = serde_json::to_vec(&document).map_err(|_| HttpError::internal())?;
+        Ok((name, Intent::Create(Document::from_json_as(Kind::Secret, &document)?.into())))
+    }
+}
+
+/// Makes a secret; shows the form again where it cannot.
 pub async fn create(
     State(app): State<Arc<App>>,
     visit: Visit,
     caller: Caller,
     Form(form): Form<NewSecretForm>,
 ) -> Result<Response, HttpError> {
-    let hosts: Vec<&str> = items(&form.hosts).collect();
-    let mut document = json!({
-        "kind": Kind::Secret, "name": form.name, "data": {form.key: form.value.expose().trim()}, "hosts": hosts,
-    });
-    if let (false, Some(document)) = (form.description.trim().is_empty(), document.as_object_mut()) {
-        document.insert("description".to_owned(), form.description.trim().into());
+    let made = async {
+        let (name, intent) = form.intent()?;
+        let plan = Box::pin(commit(&app, caller.clone(), vec![intent], WriteOptions::default())).await;
+        Ok::<_, HttpError>((name, plan.map_err(|error| error.cause)?))
+    };
+    match made.await {
+        Ok((name, plan)) => {
+            let text = format!("The secret {name} is stored.");
+            show_after(&app, &visit, &caller, &name, Written { text, warnings: plan.warnings }).await
+        }
+        Err(error) if !may_create(&caller.snapshot, &caller) => Err(error),
+        Err(error) => {
+            let page = list(&visit, &caller, SecretsQuery::default());
+            let page = SecretsPage { form, error: Some(error.body().clone()), ..page };
+            page::refused(error, &page)
+        }
     }
-    let document = serde_json::to_vec(&document).map_err(|_| HttpError::internal())?;
-    let write = Document::from_json_as(Kind::Secret, &document)?.into();
-    let options = WriteOptions::default();
-    let plan = commit(&app, caller.clone(), vec![Intent::Create(write)], options)
-        .await
-        .map_err(|error| error.cause)?;
-    let written = format!("The secret {} is stored.", form.name);
-    show_after(&app, &visit, &caller, &form.name, Written { text: written, warnings: plan.warnings }).await
 }
 
 /// What a form did.
@@ -176,6 +209,10 @@ struct SecretPage {
     row: SecretRow,
     may_edit: bool,
     written: Option<Written>,
+    /// What the form has of the key and of the check.
+    key: String,
+    unchecked: bool,
+    error: Option<ErrorBody>,
 }
 
 /// Shows one secret, with the form that writes a value.
@@ -185,23 +222,20 @@ pub async fn one(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Response, HttpError> {
-    show_one(&app, &visit, &caller, &name, None).await
+    page::show(StatusCode::OK, &of_secret(&app, &visit, &caller, &name).await?)
 }
 
-async fn show_one(
-    app: &App,
-    visit: &Visit,
-    caller: &Caller,
-    name: &str,
-    written: Option<Written>,
-) -> Result<Response, HttpError> {
+/// The page with a form in which its first key is chosen.
+async fn of_secret(app: &App, visit: &Visit, caller: &Caller, name: &str) -> Result<SecretPage, HttpError> {
     let stored = viewed(app, caller, Kind::Secret, name).await?;
     let users = users(caller).remove(stored.name()).unwrap_or_default();
     let frame = Frame::new(visit, Some(Section::Secrets), stored.name().to_string());
     let Caller { principal, snapshot, .. } = caller;
     let may_edit =
         snapshot.authorize_name(principal, Verb::Edit, Kind::Secret, stored.name().as_str()).is_ok();
-    page::show(StatusCode::OK, &SecretPage { frame, row: SecretRow { stored, users }, may_edit, written })
+    let row = SecretRow { stored, users };
+    let key = row.keys().first().map(ToString::to_string).unwrap_or_default();
+    Ok(SecretPage { frame, row, may_edit, written: None, key, unchecked: false, error: None })
 }
 
 /// Shows a secret that was written, to a caller who may view it; to another the list.
@@ -214,7 +248,8 @@ async fn show_after(
 ) -> Result<Response, HttpError> {
     let caller = app.authenticate(caller.bearer()).await?;
     if caller.snapshot.authorize_name(&caller.principal, Verb::View, Kind::Secret, name.as_str()).is_ok() {
-        return show_one(app, visit, &caller, name.as_str(), Some(written)).await;
+        let page = of_secret(app, visit, &caller, name.as_str()).await?;
+        return page::show(StatusCode::OK, &SecretPage { written: Some(written), ..page });
     }
     page(visit.clone(), caller, Query(SecretsQuery::default())).await
 }
@@ -230,7 +265,7 @@ pub struct ValueForm {
     unchecked: bool,
 }
 
-/// Writes the value of one key; all others stay.
+/// Writes the value of one key; all others stay. Shows the form again where it cannot.
 pub async fn set(
     State(app): State<Arc<App>>,
     visit: Visit,
@@ -238,13 +273,33 @@ pub async fn set(
     Path(name): Path<String>,
     Form(form): Form<ValueForm>,
 ) -> Result<Response, HttpError> {
-    let current = resources::editable(&app, &caller, Kind::Secret, &name).await?;
+    let written = Box::pin(write(&app, &caller, &name, &form)).await;
+    match written {
+        Ok((name, written)) => show_after(&app, &visit, &caller, &name, written).await,
+        Err(error) => match of_secret(&app, &visit, &app.authenticate(caller.bearer()).await?, &name).await {
+            Ok(page) if page.may_edit => {
+                let ValueForm { key, unchecked, .. } = form;
+                let page = SecretPage { key, unchecked, error: Some(error.body().clone()), ..page };
+                page::refused(error, &page)
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+async fn write(
+    app: &Arc<App>,
+    caller: &Caller,
+    name: &str,
+    form: &ValueForm,
+) -> Result<(Name, Written), HttpError> {
+    let current = resources::editable(app, caller, Kind::Secret, name).await?;
     // Another secret of this name, since the page was made, is not the one that is meant.
     let target = form.secret_id.to_string();
     let patch = json!({"data": {&form.key: form.value.expose().trim()}});
     let intent = resources::merged(&current, target, patch, Revision(form.revision))?;
     let options = WriteOptions { skip_check: form.unchecked, ..WriteOptions::default() };
-    let plan = commit(&app, caller.clone(), vec![intent], options).await.map_err(|error| error.cause)?;
+    let plan = commit(app, caller.clone(), vec![intent], options).await.map_err(|error| error.cause)?;
     let text = format!("The value of {} is stored; the next request uses it.", form.key);
-    show_after(&app, &visit, &caller, current.name(), Written { text, warnings: plan.warnings }).await
+    Ok((current.name().clone(), Written { text, warnings: plan.warnings }))
 }

@@ -8,7 +8,8 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use jiff::Timestamp;
 use mcpctl_access::Stored;
 use mcpctl_api::{
-    HumanDuration, Kind, Name, Spec,
+    Kind, Name, Spec,
+    error::ErrorBody,
     question::{IssuedToken, RotationRequest, TokenRequest},
     spec::{Rule, Subject},
     token_status::{TokenState, TokenStatus},
@@ -18,8 +19,8 @@ use serde::Deserialize;
 use super::{
     super::{error::HttpError, path::Path, query::Query, token_status, tokens},
     confirmation::{self, Confirmation},
-    fields::{address, items},
-    form::Form,
+    fields::{self, address, items},
+    form::{self, Form},
     frame::{Frame, Section},
     links::{self, Link},
     note::{self, Done},
@@ -44,7 +45,13 @@ struct TokensPage {
     rows: Vec<Row>,
     issued: Option<IssuedToken>,
     revoked: Option<Name>,
+    form: NewTokenForm,
+    error: Option<ErrorBody>,
 }
+
+/// How long a token can be good, as the form sends and shows it.
+const PERIODS: [(&str, &str); 4] =
+    [("1d", "1 day"), ("7d", "7 days"), ("30d", "30 days"), ("90d", "90 days")];
 
 struct Row {
     status: TokenStatus,
@@ -91,16 +98,12 @@ pub async fn page(
     let confirms = |name: &Name| {
         note::confirms(&visit.form_token, &without(name.as_str()), done.as_deref(), clock::now())
     };
-    show(&app, &visit, &caller, None, revoked.filter(confirms)).await
+    let page = TokensPage { revoked: revoked.filter(confirms), ..list(&app, &visit, &caller).await? };
+    page::show(StatusCode::OK, &page)
 }
 
-async fn show(
-    app: &App,
-    visit: &Visit,
-    caller: &Caller,
-    issued: Option<IssuedToken>,
-    revoked: Option<Name>,
-) -> Result<Response, HttpError> {
+/// The page with an empty form.
+async fn list(app: &App, visit: &Visit, caller: &Caller) -> Result<TokensPage, HttpError> {
     let now = clock::now();
     let mut rows: Vec<Row> = token_status::statuses(app, caller, Some(&caller.principal.subject))
         .await?
@@ -110,49 +113,72 @@ async fn show(
         .collect();
     // What a person makes before what signing in makes.
     rows.sort_by_key(|row| (row.status.session, row.status.token.clone()));
-    let page = TokensPage {
+    Ok(TokensPage {
         frame: Frame::new(visit, Some(Section::Tokens), Section::Tokens.label()),
         account: caller.principal.subject.name.to_string(),
         rows,
-        issued,
-        revoked,
-    };
-    page::show(StatusCode::OK, &page)
+        issued: None,
+        revoked: None,
+        form: NewTokenForm::default(),
+        error: None,
+    })
 }
 
 /// The form of a new token.
 #[derive(Deserialize)]
 pub struct NewTokenForm {
     name: String,
-    expires_in: HumanDuration,
+    expires_in: String,
     #[serde(default)]
     llms: String,
 }
 
-/// Makes a token, and shows its secret.
+impl Default for NewTokenForm {
+    fn default() -> Self {
+        Self { name: String::new(), expires_in: "30d".to_owned(), llms: String::new() }
+    }
+}
+
+impl NewTokenForm {
+    /// What it asks for, of a token of this account.
+    fn request(&self, subject: Subject) -> Result<TokenRequest, HttpError> {
+        let wrong = |error| HttpError::invalid("expires_in", format!("{error}"));
+        Ok(TokenRequest {
+            name: own_name(&subject, self.name.trim())?,
+            expires_in: Some(self.expires_in.parse().map_err(wrong)?),
+            rules: rules(&self.llms)?,
+            subject,
+        })
+    }
+}
+
+/// Makes a token, and shows its secret; the form again where it cannot.
 pub async fn create(
     State(app): State<Arc<App>>,
     visit: Visit,
     caller: Caller,
     Form(form): Form<NewTokenForm>,
 ) -> Result<Response, HttpError> {
-    let subject = caller.principal.subject.clone();
-    let request = TokenRequest {
-        name: own_name(&subject, form.name.trim())?,
-        expires_in: Some(form.expires_in),
-        rules: rules(&form.llms)?,
-        subject,
+    let issued = match form.request(caller.principal.subject.clone()) {
+        Ok(request) => Box::pin(tokens::make(&app, caller.clone(), request)).await,
+        Err(error) => Err(error),
     };
-    let issued = tokens::make(&app, caller.clone(), request).await?;
     let caller = app.authenticate(caller.bearer()).await?;
-    show(&app, &visit, &caller, Some(issued), None).await
+    let page = list(&app, &visit, &caller).await?;
+    match issued {
+        Ok(issued) => page::show(StatusCode::OK, &TokensPage { issued: Some(issued), ..page }),
+        Err(error) => {
+            let page = TokensPage { form, error: Some(error.body().clone()), ..page };
+            page::refused(error, &page)
+        }
+    }
 }
 
 /// The name with the account's before it, as own tokens have.
 fn own_name(account: &Subject, typed: &str) -> Result<Name, HttpError> {
     let prefix = format!("{}-", account.name);
     let name = if typed.starts_with(&prefix) { typed.to_owned() } else { format!("{prefix}{typed}") };
-    name.parse().map_err(|error| HttpError::invalid("name", format!("{error}")))
+    fields::name(&name, typed)
 }
 
 /// Rules for these Llms alone; none where none is named.
@@ -175,6 +201,7 @@ struct TokenPage {
     may_rotate: bool,
     may_revoke: bool,
     issued: Option<IssuedToken>,
+    error: Option<ErrorBody>,
 }
 
 /// The list that a token is in: the caller's own, or the page of another account.
@@ -193,35 +220,29 @@ pub async fn one(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Response, HttpError> {
-    show_one(&app, &visit, caller, &name, None).await
+    page::show(StatusCode::OK, &of_token(&app, &visit, &caller, &name).await?)
 }
 
-async fn show_one(
-    app: &App,
-    visit: &Visit,
-    caller: Caller,
-    name: &str,
-    issued: Option<IssuedToken>,
-) -> Result<Response, HttpError> {
+async fn of_token(app: &App, visit: &Visit, caller: &Caller, name: &str) -> Result<TokenPage, HttpError> {
     // One's own take no rule.
-    let own = token_status::statuses(app, &caller, Some(&caller.principal.subject)).await?.items;
+    let own = token_status::statuses(app, caller, Some(&caller.principal.subject)).await?.items;
     let status = match own.into_iter().find(|status| status.token.as_str() == name) {
         Some(status) => status,
-        None => token_status::one(app, &caller, name).await?.0,
+        None => token_status::one(app, caller, name).await?.0,
     };
-    let (row, now) = (Row::new(status, &caller, clock::now()), clock::now());
-    let Caller { principal, snapshot, .. } = &caller;
+    let (row, now) = (Row::new(status, caller, clock::now()), clock::now());
+    let Caller { principal, snapshot, .. } = caller;
     let stored = snapshot.by_id(&row.status.id);
-    let (section, above) = above(&caller, &row.status.subject);
-    let page = TokenPage {
+    let (section, above) = above(caller, &row.status.subject);
+    Ok(TokenPage {
         frame: Frame::new(visit, Some(section), row.status.token.to_string()),
         above,
         may_rotate: stored.is_some_and(|stored| snapshot.may_rotate_token(principal, stored)),
         may_revoke: stored.is_some_and(|stored| snapshot.may_revoke_token(principal, stored, now)),
         row,
-        issued,
-    };
-    page::show(StatusCode::OK, &page)
+        issued: None,
+        error: None,
+    })
 }
 
 fn deletion(token: &str) -> Intent {
@@ -247,11 +268,22 @@ pub async fn rotate(
         text => Some(text.parse().map_err(|error| HttpError::invalid("grace", format!("{error}")))?),
     };
     let request = RotationRequest { grace, expires_in: None };
-    let issued = tokens::renew(&app, caller.clone(), name, request).await?;
+    let issued = match Box::pin(tokens::renew(&app, caller.clone(), name.clone(), request)).await {
+        Ok(issued) => issued,
+        Err(error) => {
+            return match of_token(&app, &visit, &caller, &name).await {
+                Ok(page) if page.may_rotate => {
+                    let page = TokenPage { error: Some(error.body().clone()), ..page };
+                    page::refused(error, &page)
+                }
+                _ => Err(error),
+            };
+        }
+    };
     // The session may have been begun with the old secret, and ended with it: what is shown is the last that it shows.
     let caller = app.authenticate(caller.bearer()).await.unwrap_or(caller);
-    let token = issued.name.to_string();
-    show_one(&app, &visit, caller, &token, Some(issued)).await
+    let page = of_token(&app, &visit, &caller, issued.name.as_str()).await?;
+    page::show(StatusCode::OK, &TokenPage { issued: Some(issued), ..page })
 }
 
 /// Shows what the revocation of a token does.
