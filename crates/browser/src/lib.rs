@@ -259,8 +259,13 @@ impl Browser {
         serde_json::from_value(self.evaluate(WIDER_THAN_WINDOW).await).expect("lines")
     }
 
+    /// Parts of the page that scroll sideways; a matrix, which has as many columns as it needs, is left out.
+    pub async fn scrolled_sideways(&self) -> Vec<String> {
+        serde_json::from_value(self.evaluate(SCROLLED_SIDEWAYS).await).expect("lines")
+    }
+
     /// Looks at the page in each [`View`]: takes a screenshot `NAME-VIEW.png`, and fails the test where axe-core finds something,
-    /// the page is wider than the window, or the browser complained about anything since the last look.
+    /// the page is wider than the window, a part of it has to be scrolled sideways at the width of a telephone, or the browser complained about anything since the last look.
     pub async fn inspect(&self, name: &str) {
         for view in View::ALL {
             self.see(view).await;
@@ -269,6 +274,10 @@ impl Browser {
             assert!(violations.is_empty(), "{name}, {}: {violations:#?}", view.name());
             let wide = self.wider_than_window().await;
             assert!(wide.is_empty(), "{name}, {}: wider than the window: {wide:#?}", view.name());
+            if view == View::Narrow {
+                let sideways = self.scrolled_sideways().await;
+                assert!(sideways.is_empty(), "{name}: has to be scrolled sideways: {sideways:#?}");
+            }
         }
         self.see(View::Light).await;
         let complaints = self.complaints().await;
@@ -369,6 +378,11 @@ const WIDER_THAN_WINDOW: &str = "(() => {
     const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > clientWidth);
     return [`${scrollWidth} > ${clientWidth}`, ...wide.slice(0, 5).map(e => e.outerHTML.slice(0, 120))];
 })()";
+
+/// Parts that are wider than the place they have, and get a scroll bar.
+const SCROLLED_SIDEWAYS: &str = "[...document.querySelectorAll('main *')]
+    .filter(e => getComputedStyle(e).overflowX === 'auto' && e.scrollWidth > e.clientWidth && !e.querySelector('.matrix'))
+    .map(e => `${e.scrollWidth} > ${e.clientWidth}: ${e.outerHTML.slice(0, 120)}`)";
 
 /// A link, a button or a summary with this text.
 fn control(text: &str) -> By {

@@ -12,6 +12,7 @@ mod assets;
 mod audit;
 mod confirmation;
 mod cookies;
+mod cost;
 mod failovers;
 mod fields;
 mod form;

@@ -13,3 +13,4 @@ mod providers;
 mod secrets;
 mod sessions;
 mod tokens;
+mod usage;

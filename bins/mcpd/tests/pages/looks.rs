@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use mcpctl_browser::Browser;
+use mcpctl_browser::{Browser, View};
+use serde_json::json;
 
 use crate::world::World;
 
@@ -97,6 +98,42 @@ async fn further_views_of_pages_are_clean() {
         browser.inspect(name).await;
     }
     refused(&browser, &world, "/console/people/users/alice", "forbidden-page").await;
+}
+
+#[tokio::test]
+async fn narrow_window_shows_the_newest_day_and_the_first_row() {
+    let world = World::with_records().await;
+    let browser = world.administrator().await;
+    browser.see(View::Narrow).await;
+    browser.open(&world.at("/console/usage")).await;
+    // The bar of today is the only one of the plot that is shown.
+    let newest = "[...document.querySelectorAll('.plot [fill=\"#010101\"]')].map(bar => bar.getBoundingClientRect())\
+                  .filter(bar => bar.height > 0).map(bar => bar.left > 0 && bar.right < innerWidth)";
+    assert_eq!(browser.evaluate(newest).await, json!([true]));
+    for page in ["audit", "failovers"] {
+        browser.open(&world.at(&format!("/console/{page}"))).await;
+        let first = "document.querySelector('tbody tr').getBoundingClientRect().top < innerHeight";
+        assert_eq!(browser.evaluate(first).await, json!(true), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_entry_is_shown_where_it_was_typed() {
+    let world = World::start().await;
+    let browser = world.administrator().await;
+    browser.open(&world.at("/console/tokens")).await;
+    browser.fill("Name", "Bad Name").await;
+    browser.choose("Good for", "7 days").await;
+    browser.click("Make the token").await;
+    browser.shows("cannot be a name").await;
+    assert_eq!(browser.value("Name").await, "Bad Name");
+    assert_eq!(browser.value("Good for").await, "7d");
+    let seen = "(() => { const {top, bottom} = document.activeElement.getBoundingClientRect(); \
+                return [document.activeElement.className, top >= 0 && bottom <= innerHeight] })()";
+    assert_eq!(browser.evaluate(seen).await, json!(["alert", true]));
+    let complaints = browser.complaints().await;
+    assert!(complaints.iter().all(|line| line.contains("status of 400")), "{complaints:#?}");
+    browser.inspect("token-not-accepted").await;
 }
 
 /// Chromium itself notes that the page came with an error.

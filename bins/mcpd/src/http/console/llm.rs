@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::{
     super::{error::HttpError, limits, path::Path, query::Query, rights, status, usage, viewed::viewed},
+    cost,
     form::Form,
     frame::{Frame, Section},
     llms::state_of,

@@ -8,15 +8,27 @@ use plotters::{
     style::{Color as _, IntoFont as _, RGBColor},
 };
 
-/// Width and height, in the units of its own coordinates.
-const SIZE: (u32, u32) = (960, 240);
+/// How a plot is drawn, in the units of its own coordinates.
+struct Shape {
+    /// The class of its element in the style sheet.
+    class: &'static str,
+    size: (u32, u32),
+    /// Labels below the bars, at most so many.
+    max_labels: usize,
+    /// The width that labels of values take.
+    value_width: u32,
+}
+
+/// For wide windows, and for narrow ones, where letters of the first would be too small to read. The style sheet shows one of them.
+const SHAPES: [Shape; 2] = [
+    Shape { class: "plot wide-plot", size: (960, 240), max_labels: 11, value_width: 72 },
+    Shape { class: "plot narrow-plot", size: (330, 200), max_labels: 4, value_width: 52 },
+];
 /// The style sheet knows each by its value.
 const BAR: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(2, 2, 2);
 const TEXT: RGBColor = RGBColor(3, 3, 3);
 const FONT_SIZE: u32 = 15;
-/// Labels below the bars, at most so many.
-const MAX_LABELS: usize = 11;
 /// Labels beside the bars, about so many.
 const VALUE_LABELS: usize = 5;
 /// What a bar leaves free on each side, of its own width.
@@ -31,35 +43,41 @@ pub struct Bar {
     pub value: f64,
 }
 
-/// Bars beside each other, as an element `svg` that assistive technology leaves out: the table beside it has the same. `None` where there
-/// is nothing to draw.
+/// Bars beside each other, as elements `svg` of each shape, which assistive technology leaves out: the table beside them has the same. `None`
+/// where there is nothing to draw.
 pub fn bars(bars: &[Bar], value_label: impl Fn(f64) -> String) -> Option<String> {
     let highest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
     if bars.is_empty() || highest <= 0.0 || !highest.is_finite() {
         return None;
     }
-    let mut svg = String::new();
-    if let Err(error) = draw(bars, highest, &|value| value_label(*value), &mut svg) {
-        tracing::error!(%error, "a plot could not be drawn");
-        return None;
+    let mut plots = String::new();
+    for shape in &SHAPES {
+        let mut svg = String::new();
+        if let Err(error) = draw(shape, bars, highest, &|value| value_label(*value), &mut svg) {
+            tracing::error!(%error, "a plot could not be drawn");
+            return None;
+        }
+        let begin = format!("<svg class=\"{}\" aria-hidden=\"true\" ", shape.class);
+        plots.push_str(&svg.replacen("<svg ", &begin, 1));
     }
-    Some(svg.replacen("<svg ", "<svg class=\"plot\" aria-hidden=\"true\" ", 1))
+    Some(plots)
 }
 
 fn draw(
+    shape: &Shape,
     bars: &[Bar],
     highest: f64,
     value_label: &dyn Fn(&f64) -> String,
     svg: &mut String,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    let area = SVGBackend::with_string(svg, shape.size).into_drawing_area();
     #[expect(clippy::cast_precision_loss, reason = "as many bars as days in a year")]
     let count = bars.len() as f64;
     let mut chart = ChartBuilder::on(&area)
         .margin(8)
         .margin_right(24)
         .x_label_area_size(28)
-        .y_label_area_size(72)
+        .y_label_area_size(shape.value_width)
         .build_cartesian_2d(0.0..count, 0.0..highest * 1.05)?;
     let font = ("sans-serif", FONT_SIZE).into_font().color(&TEXT);
     // A label stands at the left edge of its bar.
@@ -70,7 +88,7 @@ fn draw(
         .bold_line_style(GRID)
         .light_line_style(GRID.mix(0.0))
         .axis_style(GRID)
-        .x_labels(bars.len().min(MAX_LABELS))
+        .x_labels(bars.len().min(shape.max_labels))
         .x_label_formatter(&label)
         .y_labels(VALUE_LABELS)
         .y_label_formatter(value_label)
@@ -106,8 +124,10 @@ mod tests {
     fn plot_has_a_bar_for_each_value_and_no_style_or_script() {
         let days = [bar("<b>&\"", 1.0), bar("2", 0.0), bar("3", 4.0)];
         let svg = bars(&days, |value| format!("{value:.0}")).unwrap();
-        assert!(svg.starts_with("<svg class=\"plot\" aria-hidden=\"true\""), "{svg}");
-        assert_eq!(svg.matches("fill=\"#010101\"").count(), 3, "{svg}");
+        for class in ["plot wide-plot", "plot narrow-plot"] {
+            assert!(svg.contains(&format!("<svg class=\"{class}\" aria-hidden=\"true\"")), "{svg}");
+        }
+        assert_eq!(svg.matches("fill=\"#010101\"").count(), 3 * SHAPES.len(), "{svg}");
         assert!(svg.contains("&lt;b&gt;&amp;&quot;"), "{svg}");
         for absent in ["style", "script", "<b>", "on", "href"] {
             assert!(

@@ -4,13 +4,16 @@
 use std::{collections::HashMap, sync::Arc};
 
 use askama::Template;
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{extract::State, response::Response};
 use jiff::{
     SignedDuration, Timestamp, ToSpan as _,
     civil::{Date, Time},
     tz::TimeZone,
 };
-use mcpctl_api::usage::{UsageBy, UsageItem, UsagePage as Sums, UsageTotals};
+use mcpctl_api::{
+    error::ErrorBody,
+    usage::{DistinctNames, UsageBy, UsageItem, UsagePage as Sums, UsageTotals},
+};
 use serde::Deserialize;
 
 use super::{
@@ -19,10 +22,12 @@ use super::{
         query::Query,
         usage::{self, PageQuery},
     },
+    cost,
     fields::{Moment, address, given},
     frame::{Frame, Section},
     links, page,
     plot::{self, Bar},
+    text,
     visit::Visit,
 };
 use crate::{app::App, caller::Caller, clock, usage::MAX_PARTS};
@@ -137,6 +142,13 @@ impl Measure {
 struct UsagePage {
     frame: Frame,
     fields: UsageFields,
+    error: Option<ErrorBody>,
+    shown: Shown,
+}
+
+/// What the fields lead to.
+#[derive(Default)]
+struct Shown {
     since: Timestamp,
     until: Timestamp,
     totals: UsageTotals,
@@ -168,6 +180,13 @@ pub async fn page(
     query: Query<UsageFields>,
 ) -> Result<Response, HttpError> {
     let fields = query.0;
+    let (shown, wrong) = page::filtered(Box::pin(shown(&app, &caller, &fields)).await)?;
+    let frame = Frame::new(&visit, Some(Section::Usage), Section::Usage.label());
+    let error = wrong.as_ref().map(|error| error.body().clone());
+    page::show_filtered(wrong, &UsagePage { frame, fields, error, shown })
+}
+
+async fn shown(app: &App, caller: &Caller, fields: &UsageFields) -> Result<Shown, HttpError> {
     let until = fields.until.map_or_else(clock::now, |moment| moment.0);
     let since = match fields.since {
         Some(since) => since.0,
@@ -183,28 +202,25 @@ pub async fn page(
         limit: Some(MAX_PARTS),
         ..PageQuery::default()
     };
-    let by_day = Box::pin(usage::page(&app, &caller, ask(UsageBy::Day))).await?;
-    let by_part = Box::pin(usage::page(&app, &caller, ask(fields.by.by()))).await?;
+    let by_day = Box::pin(usage::page(app, caller, ask(UsageBy::Day))).await?;
+    let by_part = Box::pin(usage::page(app, caller, ask(fields.by.by()))).await?;
     let days = days(&by_day)?;
     let measure = fields.show;
     let bars: Vec<Bar> = days
         .iter()
         .map(|day| Bar { label: day.date.strftime("%m-%d").to_string(), value: measure.of(&day.totals) })
         .collect();
-    let (parts, others) = parts(&fields, by_part.items);
-    let page = UsagePage {
-        frame: Frame::new(&visit, Some(Section::Usage), Section::Usage.label()),
+    let (parts, others) = parts(fields, by_part.items);
+    Ok(Shown {
         plot: plot::bars(&bars, |value| measure.label(value)),
         since: by_day.since,
         until: by_day.until,
         totals: by_day.totals,
         complete: by_day.complete && by_part.complete,
-        fields,
         days,
         parts,
         others,
-    };
-    page::show(StatusCode::OK, &page)
+    })
 }
 
 fn midnight(at: Timestamp) -> Timestamp {
@@ -232,10 +248,11 @@ fn days(sums: &Sums) -> Result<Vec<Day>, HttpError> {
 fn parts(fields: &UsageFields, mut items: Vec<UsageItem>) -> (Vec<PartRow>, Option<(usize, UsageTotals)>) {
     let value = |item: &UsageItem| fields.show.of(&item.totals);
     items.sort_by(|one, other| value(other).total_cmp(&value(one)));
+    let names = DistinctNames::of(&items);
     let longest = items.first().map_or(0.0, value);
     let rest = items.split_off(items.len().min(SHOWN_PARTS));
     let row = |item: UsageItem| {
-        let (name, link) = part(fields.by, &item);
+        let (name, link) = part(fields.by, &names, &item);
         let length = if longest > 0.0 { 100.0 * value(&item) / longest } else { 0.0 };
         PartRow { name, link, totals: item.totals, length }
     };
@@ -263,13 +280,13 @@ fn add(sum: UsageTotals, more: &UsageTotals) -> UsageTotals {
 }
 
 /// The name of a part, and its page.
-fn part(by: Part, item: &UsageItem) -> (String, Option<String>) {
+fn part(by: Part, names: &DistinctNames, item: &UsageItem) -> (String, Option<String>) {
     match by {
-        Part::Llm => (item.llm.clone().unwrap_or_default(), None),
+        Part::Llm => (names.llm(item).unwrap_or_default(), None),
         Part::User => {
-            let name = item.principal.clone().unwrap_or_default();
-            let link = links::principal(&name);
-            (name, link)
+            let link =
+                item.principal.as_deref().filter(|_| !item.principal_deleted).and_then(links::principal);
+            (names.principal(item).unwrap_or_default(), link)
         }
         Part::Group => {
             (item.group.as_ref().map_or_else(|| "in no group".to_owned(), ToString::to_string), None)
@@ -282,12 +299,8 @@ fn part(by: Part, item: &UsageItem) -> (String, Option<String>) {
 }
 
 impl UsagePage {
-    fn dollars(totals: &UsageTotals) -> String {
-        format!("{:.4}", totals.cost)
-    }
-
     fn tokens(&self) -> u64 {
-        self.totals.input_tokens.saturating_add(self.totals.output_tokens)
+        self.shown.totals.input_tokens.saturating_add(self.shown.totals.output_tokens)
     }
 
     /// The page of the last so many days.
