@@ -44,6 +44,8 @@ pub struct AuditQuery {
     pub decision: Option<Decision>,
     /// Only rows that this agent reported.
     pub agent: Option<Id>,
+    /// Only rows about requests of these ids.
+    pub requests: Option<Vec<String>>,
     /// Only rows from this time on.
     pub since: Option<Timestamp>,
     /// Only rows before this time.
@@ -65,6 +67,7 @@ macro_rules! push_conditions {
             action,
             decision,
             agent,
+            requests,
             since,
             until,
             after,
@@ -99,6 +102,14 @@ macro_rules! push_conditions {
         }
         if let Some(agent) = agent {
             $query.push(" AND agent_id = ").push_bind(agent.to_string());
+        }
+        if let Some(requests) = requests {
+            // Of no request there are no rows; without the first value the list would be no SQL.
+            $query.push(" AND request_id IN (NULL");
+            for request in requests {
+                $query.push(", ").push_bind(request.clone());
+            }
+            $query.push(")");
         }
         if let Some(since) = since {
             $query.push(" AND at >= ").push_bind(since.as_microsecond());

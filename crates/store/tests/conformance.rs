@@ -573,6 +573,7 @@ async fn audit_is_read_in_pages_and_by_filters(database: Database) {
             resource: Some("claude".to_owned()),
             action: Some("run".to_owned()),
             decision: Some(Decision::Denied),
+            requests: Some(vec!["none".to_owned(), seven.request_id.clone()]),
             since: Some(seven.at),
             ..all()
         },
@@ -585,6 +586,8 @@ async fn audit_is_read_in_pages_and_by_filters(database: Database) {
         AuditQuery { until: Some(seven.at), ..all() },
         AuditQuery { kind: Some(Kind::User), ..all() },
         AuditQuery { agent: Some(Id::mint()), ..all() },
+        AuditQuery { requests: Some(vec!["none".to_owned()]), ..all() },
+        AuditQuery { requests: Some(Vec::new()), ..all() },
         AuditQuery { decision: Some(Decision::Allowed), ..all() },
     ] {
         assert!(store.audit_events(&query).await.unwrap().is_empty(), "{query:?}");

@@ -42,6 +42,9 @@ pub struct PageQuery {
     pub(super) action: Option<String>,
     pub(super) decision: Option<AuditDecision>,
     pub(super) agent: Option<Id>,
+    /// Requests that the rows are about; the console asks for them, the API does not.
+    #[serde(skip)]
+    pub(super) requests: Option<Vec<String>>,
     pub(super) since: Option<Timestamp>,
     pub(super) until: Option<Timestamp>,
     pub(super) after: Option<String>,
@@ -92,7 +95,7 @@ pub(super) async fn page(app: &App, caller: &Caller, query: PageQuery) -> Result
 }
 
 async fn filter(app: &App, query: PageQuery, caller: &Caller, limit: u32) -> Result<AuditQuery, HttpError> {
-    let PageQuery { subject, llm, action, decision, agent, since, until, after, limit: _ } = query;
+    let PageQuery { subject, llm, action, decision, agent, requests, since, until, after, limit: _ } = query;
     let subject = subject.as_deref().map(account).transpose()?;
     let Caller { principal, snapshot, .. } = caller;
     let allowed = match &subject {
@@ -120,6 +123,7 @@ async fn filter(app: &App, query: PageQuery, caller: &Caller, limit: u32) -> Res
             AuditDecision::Denied => Decision::Denied,
         }),
         agent,
+        requests,
         since,
         until,
         after: after.as_deref().map(position).transpose()?,

@@ -4,6 +4,7 @@
 mod accounts;
 mod browser;
 mod doors;
+mod failovers;
 mod llm;
 mod llms;
 mod paging;

@@ -93,6 +93,7 @@ impl<O: OwnFields> RecordFields<O> {
             llm,
             action,
             decision,
+            requests: None,
             agent: agent.as_deref().map(agent_id).transpose()?,
             since: since.map(|moment| moment.0),
             until: until.map(|moment| moment.0),
