@@ -291,6 +291,11 @@ impl Browser {
         self.resize(width, height).await;
     }
 
+    /// Gives pages that are loaded from now on the clock of this zone, e.g. `Europe/Berlin`.
+    pub async fn in_zone(&self, zone: &str) {
+        self.devtools("Emulation.setTimezoneOverride", json!({"timezoneId": zone})).await;
+    }
+
     async fn resize(&self, width: u64, height: u64) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;

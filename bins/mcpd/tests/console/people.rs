@@ -56,6 +56,10 @@ async fn revoke_changes_what_was_shown_or_nothing() {
     let page = browser.get(OF_BOB).await;
     page.is(StatusCode::OK).has("RoleBinding <code>bob-llm-user</code> is deleted");
     assert_eq!(binding().await.status(), StatusCode::OK, "looking at it changes nothing");
+    // It is the only subject, so that there is one way alone, and its page calls it what it is.
+    page.has("<button class=\"danger\">Delete the binding bob-llm-user</button>")
+        .has("the only one that the binding names");
+    page.lacks("Instead").lacks("out of the binding");
     let expected = page.hidden("expected");
     let fields = [
         ("binding", "bob-llm-user"),

@@ -118,6 +118,22 @@ async fn narrow_window_shows_the_newest_day_and_the_first_row() {
 }
 
 #[tokio::test]
+async fn zone_of_times_is_stated_once_where_there_are_times() {
+    let world = World::start().await;
+    let browser = world.administrator().await;
+    browser.in_zone("Asia/Kolkata").await;
+    browser.open(&world.at("/console/audit")).await;
+    browser.shows("Times are those of Asia/").await;
+    let shown = "[document.querySelector('time').textContent, document.querySelector('time').dateTime]";
+    let [shown, utc] = serde_json::from_value::<[String; 2]>(browser.evaluate(shown).await).unwrap();
+    let utc: jiff::Timestamp = utc.parse().unwrap();
+    assert_eq!(shown, utc.in_tz("Asia/Kolkata").unwrap().strftime("%F %T").to_string());
+    browser.open(&world.at("/console/playground")).await;
+    browser.shows("Maximum of tokens").await;
+    browser.shows_no("Times are those").await;
+}
+
+#[tokio::test]
 async fn wrong_entry_is_shown_where_it_was_typed() {
     let world = World::start().await;
     let browser = world.administrator().await;

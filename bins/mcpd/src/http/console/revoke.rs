@@ -68,6 +68,8 @@ struct Revocation {
     binding: Name,
     account: Option<Subject>,
     group: Option<Name>,
+    /// Whether the binding names the account and no other subject, so that without it the binding is deleted.
+    is_sole: bool,
     /// What is changed or deleted.
     changed: Arc<Stored>,
 }
@@ -78,11 +80,14 @@ impl Revocation {
         rights::may_view_rights(caller)?;
         let binding = viewed(app, caller, Kind::RoleBinding, query.binding.as_str()).await?;
         let account = query.subject.as_deref().map(query::account).transpose()?;
+        let is_sole = matches!(&binding.resource.spec, Spec::RoleBinding(spec)
+            if account.as_ref().is_some_and(|account| spec.subjects.iter().all(|subject| subject == account)));
         let way = query.way.unwrap_or(match (&account, &query.group) {
             (Some(_), Some(_)) => Way::Member,
             (Some(_), None) => Way::Subject,
             (None, _) => Way::Binding,
         });
+        let way = if way == Way::Subject && is_sole { Way::Binding } else { way };
         let changed = match (way, &query.group) {
             (Way::Member, Some(group)) => viewed(app, caller, Kind::Group, group.as_str()).await?,
             (Way::Member, None) => return Err(HttpError::invalid("group", "a group is missing")),
@@ -91,7 +96,14 @@ impl Revocation {
         if way != Way::Binding && account.is_none() {
             return Err(HttpError::invalid("subject", "an account is missing"));
         }
-        Ok(Self { way, binding: binding.name().clone(), account, group: query.group.clone(), changed })
+        Ok(Self {
+            way,
+            binding: binding.name().clone(),
+            account,
+            group: query.group.clone(),
+            is_sole,
+            changed,
+        })
     }
 
     /// The change, if what it is about still has this revision.
@@ -146,8 +158,11 @@ impl Revocation {
     /// The other ways to revoke, each with its page.
     fn others(&self) -> Vec<Link> {
         let member = self.group.is_some() && self.account.is_some();
-        let ways =
-            [(Way::Member, member), (Way::Subject, self.account.is_some() && !member), (Way::Binding, true)];
+        let ways = [
+            (Way::Member, member),
+            (Way::Subject, self.account.is_some() && !member && !self.is_sole),
+            (Way::Binding, true),
+        ];
         let others = ways.into_iter().filter(|(way, is_there)| *is_there && *way != self.way);
         let page = |(way, _)| Link { title: self.title(way), address: address(PATH, &self.fields(way)) };
         others.map(page).collect()
@@ -192,7 +207,10 @@ pub async fn page(
         section: Section::Access,
         above: Section::Access.link(),
         title: revocation.title(revocation.way),
-        notes: Vec::new(),
+        notes: match revocation.is_sole && revocation.way == Way::Binding {
+            true => vec!["The account is the only one that the binding names.".to_owned()],
+            false => Vec::new(),
+        },
         direction: Direction::Loss,
         shows_rights: true,
         action: PATH.to_owned(),

@@ -12,6 +12,11 @@
       element.title = element.textContent;
       element.textContent = at.toLocaleString("sv-SE");
     }
+    const zone = document.getElementById("zone");
+    if (!document.querySelector("time[title]") || !zone.hidden) return;
+    const filter = document.querySelector("[type=datetime-local]") ? "; the filter takes UTC" : "";
+    zone.textContent = `Times are those of ${Intl.DateTimeFormat().resolvedOptions().timeZone}${filter}.`;
+    zone.hidden = false;
   };
 
   // Makes `old` what `fresh` is and touches only what differs, so that focus, selection and scrolling stay.
