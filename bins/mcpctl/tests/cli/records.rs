@@ -21,7 +21,7 @@ fn lines(text: &str) -> Vec<String> {
 #[tokio::test]
 async fn usage_of_a_deleted_llm_is_told_apart_from_one_made_later() {
     let world = Central::start(&["gpt"]).await;
-    let mut shell = Shell::signed_in(&world.mcpd).await;
+    let shell = Shell::signed_in(&world.mcpd).await;
     chat(&world, "gpt").await;
     shell.run(&["delete", "llm", "gpt", "--yes"]).await.succeeded();
     world.mcpd.llm("gpt", &world.provider.base_url()).await;

@@ -21,7 +21,7 @@ impl Agent {
     }
 
     fn write(&mut self, entry: &JournalEntry) {
-        let (line, next) = Line::after(self.head.clone(), entry).unwrap();
+        let (line, next) = Line::after(self.head, entry).unwrap();
         self.head = next;
         self.lines.push(String::from_utf8(line).unwrap());
     }

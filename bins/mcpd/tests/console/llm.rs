@@ -33,7 +33,7 @@ async fn page_shows_what_the_llm_does_and_who_may_use_it() {
     let page = browser.get("/console/llms/gpt").await;
     page.is(StatusCode::OK).has("The &#60;best&#62; one").has("<code>connect</code>").has("failing");
     page.has("/console/llms/backup").has("for 1m without mcpd too").has("tokens").has("mcpctl get llm gpt");
-    page.has("User alice").has("team-runs").has("<td>team</td>").has("100000");
+    page.has("User alice").has("team-runs").has(">team</td>").has("100000");
     browser
         .get("/console/llms/backup")
         .await

@@ -104,7 +104,9 @@ async fn wrong_entry_shows_the_form_again_with_what_was_typed() {
     let page = browser.post(TOKENS, TOKENS, &fields).await;
     page.is(StatusCode::BAD_REQUEST).has("value=\"token\"").has("value=\"a b&#60;\" aria-invalid=\"true\"");
     let page = browser.post(TOKENS, TOKENS, &[("name", "token"), ("expires_in", "7d")]).await;
-    page.is(StatusCode::CONFLICT).has("value=\"token\"").has("exists already");
+    page.is(StatusCode::CONFLICT)
+        .has("value=\"token\"")
+        .has("there is a Token <code>alice-token</code> already");
     // A new secret that cannot be is refused on the page of its token.
     let one = "/console/tokens/alice-token";
     let page = browser.post(one, &format!("{one}/rotate"), &[("grace", "900d")]).await;

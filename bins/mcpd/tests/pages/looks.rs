@@ -24,7 +24,7 @@ pub const PAGES: [(&str, &str, &str, &str); 19] = [
     ("/console/people", "people", "/console/people", "Bob <b>of</b> the \"tests\""),
     ("/console/people/{kind}/{name}", "person", "/console/people/users/alice", "alice-llm-user"),
     (
-        "/console/people/{kind}/{name}/{step}",
+        "/console/people/{kind}/{name}/{action}",
         "disable",
         "/console/people/users/alice/disable",
         "Who loses what",

@@ -122,6 +122,7 @@ pub async fn page(
         may_end_sessions: !account::Sessions::of(&caller, &subject).may_end.is_empty(),
         tokens,
         done: what
+            .or(Some(Done::AccessRevoked))
             .and_then(|what| what.stated(&visit.form_token, &links::person(&subject), done.as_deref(), now)),
         more_tokens,
         resource: stored.map(|stored| stored.resource.clone()),
