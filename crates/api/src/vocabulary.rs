@@ -92,13 +92,4 @@ mod tests {
         assert_eq!(at("banana", &["log"]), None);
         assert_eq!(WORDS.form("log").as_deref(), Some("write e.g. `log: debug`"));
     }
-
-    #[test]
-    fn words_are_written_as_they_are_compared() {
-        for habit in DOCUMENTS.habits {
-            for word in habit.words {
-                assert!(word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()), "{word}");
-            }
-        }
-    }
 }

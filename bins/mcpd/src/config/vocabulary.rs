@@ -209,6 +209,29 @@ mod tests {
     }
 
     #[test]
+    fn each_word_has_its_hint_at_a_place_of_the_file() {
+        let places = [
+            "WORD: 1",
+            "telemetry: {WORD: 1}",
+            "tls: {WORD: 1}",
+            "limits: {WORD: 1}",
+            "limits: {http: {WORD: 1}}",
+            "limits: {records: {durability: WORD}}",
+            "tokenExchange: {issuers: [{WORD: 1}]}",
+        ];
+        for Habit { words, hint, .. } in HABITS {
+            for word in words {
+                let has_hint = |place: &&str| {
+                    let text = place.replace("WORD", word);
+                    let error = yaml::from_str_with::<File>(&text, &VOCABULARY).err();
+                    error.and_then(|error| error.hint).as_deref() == Some(hint)
+                };
+                assert!(places.iter().any(has_hint), "{word}: {hint}");
+            }
+        }
+    }
+
+    #[test]
     fn key_of_documents_is_not_proposed() {
         let error = yaml::from_str_with::<File>("labls: {}", &VOCABULARY).unwrap_err();
         assert_eq!(error.hint, None);

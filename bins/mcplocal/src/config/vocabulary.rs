@@ -290,6 +290,33 @@ mod tests {
     }
 
     #[test]
+    fn each_word_has_its_hint_at_a_place_of_the_file() {
+        let places = [
+            "WORD: 1",
+            "telemetry: {WORD: 1}",
+            "primary: {breaker: {WORD: 1}}",
+            "primary: {timeouts: {WORD: 1}}",
+            "failover: {on: [WORD]}",
+            "failover: {midStream: WORD}",
+            "providers: [{name: a, type: WORD}]",
+            "providers: [{name: a, type: vllm-managed, WORD: 1}]",
+            "providers: [{name: a, type: vllm-managed, swap: WORD}]",
+            "providers: [{name: a, type: vllm-managed, prewarm: WORD}]",
+            "providers: [{name: a, type: vllm-managed, capabilities: [WORD]}]",
+        ];
+        for Habit { words, hint, .. } in HABITS {
+            for word in words {
+                let has_hint = |place: &&str| {
+                    let text = format!("server: https://mcpd.example.com\n{}\n", place.replace("WORD", word));
+                    let error = Config::parse(&text).err();
+                    error.and_then(|error| error.hint).as_deref() == Some(hint)
+                };
+                assert!(places.iter().any(has_hint), "{word}: {hint}");
+            }
+        }
+    }
+
+    #[test]
     fn pattern_is_no_central_llm() {
         for list in ["'*'", "[gpt, 'gpt-*']"] {
             let text = format!(

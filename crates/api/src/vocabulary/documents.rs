@@ -230,6 +230,35 @@ mod tests {
     }
 
     #[test]
+    fn each_word_has_its_hint_at_a_place_of_a_document() {
+        let places = [
+            "kind: WORD\nname: a\n",
+            "kind: Llm\nname: a\nWORD: 1\n",
+            "kind: Llm\nname: a\ntype: WORD\n",
+            "kind: Llm\nname: a\napiKey: {WORD: 1}\n",
+            "kind: Llm\nname: a\nretries: {WORD: 1}\n",
+            "kind: Secret\nname: a\nWORD: 1\n",
+            "kind: Group\nname: a\nWORD: 1\n",
+            "kind: User\nname: a\nWORD: 1\n",
+            "kind: Role\nname: a\nrules: [{WORD: 1}]\n",
+            "kind: RoleBinding\nname: a\nWORD: 1\n",
+            "kind: RoleBinding\nname: a\nsubjects: [{WORD: 1}]\n",
+            "kind: Limit\nname: a\nWORD: 1\n",
+            "kind: Limit\nname: a\nrequests: {WORD: 1}\n",
+            "kind: Limit\nname: a\ncost: {period: WORD}\n",
+        ];
+        for Habit { words, hint, .. } in HABITS {
+            for word in words {
+                let has_hint = |place: &&str| {
+                    let error = yaml::read_documents(&place.replace("WORD", word)).err();
+                    error.and_then(|error| error.hint).as_deref() == Some(hint)
+                };
+                assert!(places.iter().any(has_hint), "{word}: {hint}");
+            }
+        }
+    }
+
+    #[test]
     fn words_of_other_programs_lead_to_ours() {
         let llm = "kind: Llm\nname: a\ntype: openai\nmodel: m\n";
         for (text, hint) in [

@@ -403,7 +403,9 @@ fn check_limits(entry: &ProviderEntry) -> Result<(), YamlError> {
     for word in entry.dtype.iter().chain(&entry.quantization) {
         // It becomes an argument after its flag, and must not be parsed as another flag.
         if word.value.is_empty() || word.value.starts_with('-') {
-            return Err(wrong(word, format!("`{}` is no word for vLLM", word.value)));
+            let mut error = wrong(word, format!("vLLM cannot take `{}`", word.value));
+            error.hint = Some("write one word, e.g. `auto`; it cannot begin with `-`".to_owned());
+            return Err(error);
         }
     }
     Ok(())
