@@ -192,9 +192,9 @@ fn tools(provider: &ProviderConfig, info: Option<&ModelInfo>) -> Option<Finding>
     if provider.failover_for.is_empty() {
         return None;
     }
-    let (capabilities, without) =
-        (providers::capabilities(provider, info), providers::without_tools(provider, info));
-    Some(Finding::tools(provider.name.as_str(), &capabilities, without))
+    let capabilities = providers::known_capabilities(provider, info);
+    let gap = providers::tools_gap(provider, info);
+    Some(Finding::tools(provider.name.as_str(), &capabilities, gap))
 }
 
 /// A server that the agent does not start.

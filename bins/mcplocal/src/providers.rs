@@ -1,7 +1,7 @@
 //! The local providers as they run: servers that run anyway, and engines that the agent starts.
 
-mod abilities;
 mod key_file;
+mod known_capabilities;
 mod prewarm_probes;
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 };
 
 use mcpctl_api::{
-    agent::{Unavailable, WithoutTools},
+    agent::{ToolsGap, Unavailable},
     yaml::YamlError,
 };
 use mcpctl_dialect::{Dialect, ExtraOperations};
@@ -27,8 +27,8 @@ use mcpctl_telemetry::{Configured, McplocalMetrics};
 use mcpctl_upstream::{Api, AttemptTimeouts, Target, TargetConfig, UpstreamKind};
 use tokio::time::Instant;
 
-pub use abilities::{capabilities, without_tools};
 pub use key_file::KeyFileError;
+pub use known_capabilities::{known_capabilities, tools_gap};
 pub use prewarm_probes::PrewarmProbes;
 
 use crate::{
@@ -194,8 +194,8 @@ impl LocalProvider {
     }
 
     /// Why requests with tools do not fall back to it.
-    pub fn without_tools(&self) -> Option<WithoutTools> {
-        without_tools(&self.config, self.models.last().as_deref())
+    pub fn tools_gap(&self) -> Option<ToolsGap> {
+        tools_gap(&self.config, self.models.last().as_deref())
     }
 
     /// Asks the server of an engine that runs what its model can do, where that is not known yet: a person who starts it finds it
@@ -209,7 +209,7 @@ impl LocalProvider {
     }
 
     fn capabilities_with(&self, info: Option<&ModelInfo>) -> Capabilities {
-        capabilities(&self.config, info)
+        known_capabilities(&self.config, info)
     }
 
     /// Makes the provider ready for a request with these needs; starts its engine where it is not running.

@@ -232,7 +232,7 @@ pub struct ProviderStatus {
     pub capabilities: Capabilities,
     /// Why requests with tools do not fall back to it, or may not; `None` where they do, and of a provider that is for no Llm.
     #[serde(default)]
-    pub without_tools: Option<WithoutTools>,
+    pub without_tools: Option<ToolsGap>,
     /// Tokens that it writes in a second, as last measured.
     pub tokens_per_second: Option<f64>,
     /// Answers that it is writing now.
@@ -292,9 +292,7 @@ impl Capabilities {
             context_length: self.context_length.or(other.context_length),
         }
     }
-}
 
-impl Capabilities {
     /// Whether the model calls tools, in one word.
     pub const fn tools_word(&self) -> &'static str {
         match self.tools {
@@ -307,7 +305,7 @@ impl Capabilities {
 
 /// Why requests with tools do not fall back to a local provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WithoutTools {
+pub struct ToolsGap {
     /// One line.
     pub reason: String,
     /// The next step.
@@ -553,12 +551,10 @@ impl Finding {
     }
 
     /// Whether requests with tools fall back to a local provider.
-    pub fn tools(provider: &str, capabilities: &Capabilities, without: Option<WithoutTools>) -> Self {
+    pub fn tools(provider: &str, capabilities: &Capabilities, gap: Option<ToolsGap>) -> Self {
         let what = format!("tools of {provider}");
-        match (without, capabilities.tools) {
-            (Some(without), _) => {
-                Self::new(what, FindingState::Warning, without.reason).hint(Some(without.hint))
-            }
+        match (gap, capabilities.tools) {
+            (Some(gap), _) => Self::new(what, FindingState::Warning, gap.reason).hint(Some(gap.hint)),
             (None, Some(true)) => {
                 Self::new(what, FindingState::Ok, "requests with tools may fall back to it")
             }

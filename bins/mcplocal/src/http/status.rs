@@ -118,7 +118,7 @@ async fn provider(local: &LocalProvider, arbiter: &Arbiter) -> ProviderStatus {
         kind: provider.type_word().to_owned(),
         model: provider.model().map(str::to_owned).or_else(|| local.models.last()?.model.clone()),
         capabilities: local.capabilities(),
-        without_tools: local.without_tools(),
+        without_tools: local.tools_gap(),
         tokens_per_second: local.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
         running: totals.running,
         answers: totals.ended,

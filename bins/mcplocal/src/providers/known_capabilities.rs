@@ -1,6 +1,6 @@
 //! What the model of a provider can do, and for people why requests with tools do not fall back to it: before one needs it.
 
-use mcpctl_api::agent::WithoutTools;
+use mcpctl_api::agent::ToolsGap;
 
 use super::engine_config;
 use crate::{
@@ -9,14 +9,14 @@ use crate::{
 };
 
 /// What the model of a provider can do: as the configuration declares it, else by the engine's arguments, else as its server reports.
-pub fn capabilities(provider: &ProviderConfig, info: Option<&ModelInfo>) -> Capabilities {
+pub fn known_capabilities(provider: &ProviderConfig, info: Option<&ModelInfo>) -> Capabilities {
     let reported = info.map(|info| info.capabilities).unwrap_or_default();
     provider.declared.or(by_arguments(provider)).or(reported)
 }
 
 /// Why requests with tools do not fall back to a provider, or may not. `info` is what its server reported, where it was asked.
-pub fn without_tools(provider: &ProviderConfig, info: Option<&ModelInfo>) -> Option<WithoutTools> {
-    let found = capabilities(provider, info);
+pub fn tools_gap(provider: &ProviderConfig, info: Option<&ModelInfo>) -> Option<ToolsGap> {
+    let found = known_capabilities(provider, info);
     // A model that computes embeddings is asked for nothing else.
     if provider.failover_for.is_empty() || found.embeddings == Some(true) {
         return None;
@@ -50,7 +50,7 @@ pub fn without_tools(provider: &ProviderConfig, info: Option<&ModelInfo>) -> Opt
             format!("mcpctl local start {}; or declare it: `{}`", provider.name, declaration(found)),
         ),
     };
-    Some(WithoutTools { reason, hint })
+    Some(ToolsGap { reason, hint })
 }
 
 /// The line that declares tools besides what is known of a model, because a list is complete.
@@ -131,7 +131,7 @@ mod tests {
         ] {
             let text = format!("server: https://mcpd.example.com\nproviders:\n  - {{name: p, {keys}}}\n");
             let config = Config::parse(&text).unwrap();
-            let found = without_tools(&config.providers[0], info.as_ref()).map(|without| without.hint);
+            let found = tools_gap(&config.providers[0], info.as_ref()).map(|gap| gap.hint);
             assert_eq!(found.as_deref(), expected, "{keys}");
         }
     }
