@@ -10,6 +10,7 @@ mod context;
 mod examples;
 mod failure;
 mod habits;
+mod llm_choice;
 mod own_path;
 mod server_keys;
 mod suggest;

@@ -21,11 +21,10 @@ use crate::{
     Outcome,
     context::Global,
     failure::Failure,
+    llm_choice::only_llm,
     output::{self, Tone},
 };
 use answer::{Answer, Shown};
-
-pub use way::{check_llm, only_llm};
 
 /// The Llm, the way to it, and what it is asked.
 #[derive(clap::Args)]

@@ -151,12 +151,13 @@ async fn llm_that_is_not_there_sets_no_client_up() {
     for more in [&["gpt-lrge"][..], &["gpt-lrge", "--write"]] {
         let output = shell.run(&[&args[..], more].concat()).await;
         assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{}", output.stderr);
-        let expected = "error: `gpt-lrge` is no Llm that you may run\nhint: did you mean `gpt-large`?\n";
+        let expected =
+            "error: there is no Llm `gpt-lrge` that you may run\nhint: did you mean `gpt-large`?\n";
         assert_eq!(output.stderr, expected);
     }
     assert!(!shell.path(".aider.conf.yml").exists());
     let other = shell.run(&[&args[..], &["local/gone"]].concat()).await.failed(1);
-    assert!(other.contains("there are: claude, gpt-large; --force takes another name"), "{other}");
+    assert!(other.contains("you may run: claude, gpt-large; --force takes another name"), "{other}");
     let forced = shell.run(&[&args[..], &["later", "--force"]].concat()).await.succeeded();
     assert!(forced.contains("openai/later"), "{forced}");
 
@@ -175,6 +176,14 @@ async fn llm_that_is_not_there_sets_no_client_up() {
         "{}",
         output.stderr
     );
+    let error = shell.run(&["local", "env", "--for", "aider"]).await.failed(1);
+    assert!(
+        error.starts_with("error: which Llms you may run is not known: ") && error.contains("refused"),
+        "{error}"
+    );
+    assert!(error.ends_with("hint: name one: mcpctl local env --for CLIENT --llm LLM\n"), "{error}");
+    let error = shell.run(&["chat", "-p", "Hi"]).await.failed(1);
+    assert!(error.ends_with("hint: name one: mcpctl chat LLM\n"), "{error}");
 }
 
 #[tokio::test]

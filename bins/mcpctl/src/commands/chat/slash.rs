@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use mcpctl_api::similar::most_similar;
+use mcpctl_client::Client;
 
-use super::{Chat, check_llm, compose, transcript};
+use super::{Chat, compose, transcript};
 use crate::{
     failure::Failure,
+    llm_choice::{self, LlmAccess},
     output::{Tone, one_line, terminal},
 };
 
@@ -107,9 +109,19 @@ fn help() {
     );
 }
 
+/// Warns of an Llm that the account may not run; where mcpd cannot be asked, the next question shows it.
+async fn warn_of_denial(client: &Client, llm: &str) {
+    if let LlmAccess::Denied { similar, others } = llm_choice::access(client, llm).await {
+        note!(Tone::Warning, "warning:"; " {}", llm_choice::denied(llm));
+        if let Some(hint) = similar.or_else(|| others.map(|others| format!("you may run: {others}"))) {
+            note!(Tone::Hint, "hint:"; " {hint}");
+        }
+    }
+}
+
 async fn model(chat: &mut Chat, named: &str) {
     if !named.is_empty() {
-        check_llm(&chat.through.client, named).await;
+        warn_of_denial(&chat.through.client, named).await;
         named.clone_into(&mut chat.request.model);
         note!("asking `{named}` from here on");
         return;

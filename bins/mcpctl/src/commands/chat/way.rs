@@ -11,7 +11,6 @@ use crate::{
     agent,
     context::{Global, Identity},
     failure::Failure,
-    output::Tone,
 };
 
 /// The way to the model.
@@ -39,7 +38,7 @@ pub async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
         Ok(identity) => {
             let theirs = &agent.status.server;
             if !same_server(theirs, &identity.server) {
-                let message = format!("mcplocal speaks for {theirs}, not for {}", identity.server);
+                let message = format!("mcplocal forwards to {theirs}, not to {}", identity.server);
                 if args.local {
                     return Err(Failure::new(message).hint("choose the context of its server with --context"));
                 }
@@ -84,26 +83,4 @@ fn straight(identity: Identity) -> Result<Through, Failure> {
     let expiry = identity.context.as_ref().and_then(expiry::warning);
     let renewal = identity.renewal.clone();
     Ok(Through { client: identity.client()?, agent: None, expiry, renewal })
-}
-
-/// The Llm that the account may run, where there is only one; `command` is what takes its name.
-pub async fn only_llm(client: &Client, command: &str) -> Result<String, Failure> {
-    let models = client.models().await?;
-    let ids = models.iter().map(|model| model.id.as_str());
-    let ids: Vec<&str> = ids.filter(|id| !id.contains('/')).collect();
-    match ids.as_slice() {
-        [only] => Ok((*only).to_owned()),
-        [] => Err(Failure::new("there is no Llm that you may run").hint("ask an administrator for access")),
-        several => Err(Failure::usage("which Llm?").hint(format!("{command} {}", several.join(" | ")))),
-    }
-}
-
-/// Warns of an Llm that the account may not run, with those that it may; of none where they cannot be asked for.
-pub async fn check_llm(client: &Client, llm: &str) {
-    let Ok(models) = client.models().await else { return };
-    if models.iter().any(|model| model.id == llm) {
-        return;
-    }
-    let known: Vec<String> = models.into_iter().map(|model| model.id).collect();
-    note!(Tone::Warning, "warning:"; " you may not run an Llm `{llm}`; you may run: {}", known.join(", "));
 }

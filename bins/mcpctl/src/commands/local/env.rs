@@ -3,21 +3,17 @@
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use mcpctl_client::{Client, ClientError};
+use mcpctl_client::Client;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::clients::{ClientFile, ClientProgram, Edited, Plan, Setup};
 use crate::{
     Outcome, agent,
-    commands::chat,
     failure::Failure,
+    llm_choice::{self, LlmAccess, only_llm},
     output::{Tone, one_line},
     own_path::own_path,
-    suggest::did_you_mean,
 };
-
-/// Names that an error lists.
-const MAX_LISTED: usize = 10;
 
 /// For which shell, or which client.
 #[derive(clap::Args)]
@@ -141,7 +137,7 @@ async fn setup(root: String, key: SecretString, llm: Option<String>, force: bool
             }
             llm
         }
-        None => chat::only_llm(&agent, "mcpctl local env --for CLIENT --llm").await?,
+        None => only_llm(&agent, "mcpctl local env --for CLIENT --llm").await?,
     };
     let mcpctl = own_path()?;
     let mcpctl =
@@ -152,44 +148,23 @@ async fn setup(root: String, key: SecretString, llm: Option<String>, force: bool
 /// Fails where mcpd has no Llm of this name that the account may run. Only a warning where mcpd cannot be asked: the agent's user may
 /// be offline, and the client is for later.
 async fn check_llm(agent: &Client, llm: &str) -> Result<(), Failure> {
-    let asked = match llm.starts_with("local/") {
-        // The agent's own providers are in its list alone.
-        true => agent.models().await.map(|models| models.iter().any(|model| model.id == llm)),
-        false => match agent.model(llm).await {
-            Ok(_) => Ok(true),
-            Err(ClientError::Segment(_)) => Ok(false),
-            Err(error) if matches!(error.status().map(|status| status.as_u16()), Some(400 | 403 | 404)) => {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        },
+    let (similar, others) = match llm_choice::access(agent, llm).await {
+        LlmAccess::Allowed => return Ok(()),
+        LlmAccess::Denied { similar, others } => (similar, others),
+        LlmAccess::Unknown(error) => {
+            let reason = Failure::from(error).in_one_line();
+            note!(Tone::Warning, "warning:"; " whether you may run `{}` is not known: {reason}", one_line(llm));
+            return Ok(());
+        }
     };
-    if let Ok(true) = asked {
-        return Ok(());
-    }
-    if let Err(error) = asked {
-        let reason = Failure::from(error).in_one_line();
-        note!(Tone::Warning, "warning:"; " whether you may run `{}` is not known: {reason}", one_line(llm));
-        return Ok(());
-    }
-    let known: Vec<String> =
-        agent.models().await.unwrap_or_default().into_iter().map(|model| model.id).collect();
-    let failure = Failure::new(format!("`{}` is no Llm that you may run", one_line(llm)));
-    Err(match (did_you_mean(llm, known.iter().map(String::as_str)), known.is_empty()) {
-        (Some(hint), _) => failure.hint(hint),
-        (None, true) => {
-            failure.hint("ask an administrator for access, or set the client up all the same with --force")
+    let hint = match (similar, others) {
+        (Some(similar), _) => similar,
+        (None, Some(others)) => format!("you may run: {others}; --force takes another name all the same"),
+        (None, None) => {
+            "ask an administrator for access, or set the client up all the same with --force".to_owned()
         }
-        (None, false) => {
-            let shown: Vec<&str> = known.iter().map(String::as_str).take(MAX_LISTED).collect();
-            let more = known.len().saturating_sub(MAX_LISTED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            failure.hint(format!(
-                "there are: {}{more}; --force takes another name all the same",
-                shown.join(", ")
-            ))
-        }
-    })
+    };
+    Err(Failure::new(llm_choice::denied(llm)).hint(hint))
 }
 
 /// A key in the environment comes before the command in Claude Code's settings.
@@ -212,10 +187,10 @@ async fn warn_of_tools(client: ClientProgram, llm: &str) {
     let mut routes = agent.status.failovers.iter();
     let Some(route) = routes.find(|route| route.llm == llm) else { return };
     let provider = agent.status.providers.iter().find(|provider| provider.name == route.provider);
-    if let Some((provider, without)) = provider.and_then(|one| Some((one, one.without_tools.as_ref()?))) {
-        let (name, reason) = (one_line(&provider.name), one_line(&without.reason));
+    if let Some((provider, gap)) = provider.and_then(|one| Some((one, one.without_tools.as_ref()?))) {
+        let (name, reason) = (one_line(&provider.name), one_line(&gap.reason));
         note!(Tone::Warning, "warning:"; " this client sends tools, and the local model `{name}` for `{}` may not take them: {reason}", one_line(llm));
-        note!(Tone::Hint, "hint:"; " {}", one_line(&without.hint));
+        note!(Tone::Hint, "hint:"; " {}", one_line(&gap.hint));
     }
 }
 
