@@ -23,6 +23,20 @@ use crate::{
 };
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const COLUMNS: [&str; 12] = [
+    "PROVIDER",
+    "TYPE",
+    "MODEL",
+    "FAILOVER FOR",
+    "TOOLS",
+    "STATE",
+    "MEMORY",
+    "GPU",
+    "RUNNING",
+    "QUEUED",
+    "TOKENS/S",
+    "SINCE",
+];
 
 /// Prints the status; with `watch` again every second.
 pub async fn run(output: Shape, watch: bool) -> Outcome {
@@ -78,23 +92,8 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
         paragraph(Tone::Warning, "warning:", &format!(" {}", one_line(&warning.to_string())))?;
     }
     data!("")?;
-    let mut table = Table::new(&[
-        "PROVIDER",
-        "TYPE",
-        "MODEL",
-        "FAILOVER FOR",
-        "TOOLS",
-        "STATE",
-        "MEMORY",
-        "GPU",
-        "RUNNING",
-        "QUEUED",
-        "TOKENS/S",
-        "SINCE",
-    ])
-    .wrapping("MODEL")
-    .without_empty();
-    status.providers.iter().for_each(|provider| table.row(row(provider)));
+    let mut table = Table::new(&COLUMNS).wrapping("MODEL").without_empty();
+    status.providers.iter().for_each(|provider| table.row(Row::of(provider).cells()));
     match width().filter(|width| table.longest_line() > usize::from(*width)) {
         None => table.print()?,
         Some(_) => status.providers.iter().try_for_each(two_lines)?,
@@ -193,10 +192,10 @@ fn problems(status: &AgentStatus) -> Result<(), Failure> {
         }
     }
     for provider in status.providers.iter().filter(|provider| provider.capabilities.tools == Some(false)) {
-        if let Some(without) = &provider.without_tools {
+        if let Some(gap) = &provider.without_tools {
             data!("")?;
-            text(&format!("`{}`: ", one_line(&provider.name)), &without.reason)?;
-            hint(&without.hint)?;
+            text(&format!("`{}`: ", one_line(&provider.name)), &gap.reason)?;
+            hint(&gap.hint)?;
         }
     }
     for unknown in &status.unknown_llms {
@@ -224,20 +223,26 @@ fn runs_beside_gpu(provider: &ProviderStatus) -> bool {
 
 /// A provider on a terminal that is too narrow for the table: its state and what it is for, then the rest.
 fn two_lines(provider: &ProviderStatus) -> Result<(), Failure> {
-    let [name, kind, model, failover_for, tools, state, memory, gpu, running, queued, rate, since] =
-        row(provider);
-    let purpose = if failover_for.is_empty() { String::new() } else { format!(", for {failover_for}") };
-    let since = if since.is_empty() { since } else { format!(" for {since}") };
-    paragraph(Tone::Title, &one_line(&name), &format!(" {}", one_line(&format!("{state}{since}{purpose}"))))?;
-    let named =
-        [("tools: ", tools), ("memory ", memory), ("GPU ", gpu), ("running ", running), ("queued ", queued)];
+    let row = Row::of(provider);
+    let purpose =
+        if row.failover_for.is_empty() { String::new() } else { format!(", for {}", row.failover_for) };
+    let since = if row.since.is_empty() { String::new() } else { format!(" for {}", row.since) };
+    let state = format!(" {}", one_line(&format!("{}{since}{purpose}", row.state)));
+    paragraph(Tone::Title, &one_line(&row.name), &state)?;
+    let named = [
+        ("tools: ", row.tools),
+        ("memory ", row.memory),
+        ("GPU ", row.gpu),
+        ("running ", row.running),
+        ("queued ", row.queued),
+    ];
     let named = named
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| format!("{name}{value}"));
-    let rate = (!rate.is_empty()).then(|| format!("{rate} tokens/s"));
+    let rate = (!row.rate.is_empty()).then(|| format!("{} tokens/s", row.rate));
     let rest: Vec<String> =
-        [kind, model].into_iter().filter(|text| !text.is_empty()).chain(named).chain(rate).collect();
+        [row.kind, row.model].into_iter().filter(|text| !text.is_empty()).chain(named).chain(rate).collect();
     text("  ", &rest.join(", "))
 }
 
@@ -261,35 +266,59 @@ fn expiry_warning(status: &AgentStatus) -> Option<ExpiryWarning> {
     expiry::warning(contexts.signed_in_at(&status.server)?)
 }
 
-fn row(provider: &ProviderStatus) -> [String; 12] {
-    let engine = provider.engine.as_ref();
-    let failover_for: Vec<&str> = provider.failover_for.iter().map(|llm| llm.as_str()).collect();
-    // Of a path the last segment is the most specific.
-    let model = provider.model.as_deref().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-    let count = |count: Option<usize>| count.map_or_else(String::new, |count| count.to_string());
-    let resident = engine.and_then(|engine| engine.resident_bytes);
-    let mebibytes =
-        |bytes: Option<u64>| bytes.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20));
-    [
-        provider.name.clone(),
-        provider.kind.clone(),
-        model.to_owned(),
-        failover_for.join(", "),
-        // Of one that computes embeddings there is nothing to know.
-        match provider.capabilities.embeddings {
-            Some(true) => String::new(),
-            _ => provider.capabilities.tools_word().to_owned(),
-        },
-        match (&provider.unavailable, engine) {
-            (Some(_), _) => "unavailable".to_owned(),
-            (None, Some(engine)) => agent::engine_state(engine),
-            (None, None) => "external".to_owned(),
-        },
-        mebibytes(resident),
-        mebibytes(engine.and_then(|engine| engine.gpu_bytes)),
-        count(engine.map(|engine| engine.in_flight)),
-        count(engine.map(|engine| engine.queued).filter(|queued| *queued > 0)),
-        provider.tokens_per_second.map_or_else(String::new, |rate| format!("{rate:?}")),
-        engine.map_or_else(String::new, |engine| age(engine.since)),
-    ]
+/// What is shown of a provider; empty where there is nothing to show.
+struct Row {
+    name: String,
+    kind: String,
+    model: String,
+    failover_for: String,
+    tools: String,
+    state: String,
+    memory: String,
+    gpu: String,
+    running: String,
+    queued: String,
+    rate: String,
+    since: String,
+}
+
+impl Row {
+    fn of(provider: &ProviderStatus) -> Self {
+        let engine = provider.engine.as_ref();
+        let failover_for: Vec<&str> = provider.failover_for.iter().map(|llm| llm.as_str()).collect();
+        // Of a path the last segment is the most specific.
+        let model = provider.model.as_deref().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+        let count = |count: Option<usize>| count.map_or_else(String::new, |count| count.to_string());
+        let mebibytes =
+            |bytes: Option<u64>| bytes.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20));
+        Self {
+            name: provider.name.clone(),
+            kind: provider.kind.clone(),
+            model: model.to_owned(),
+            failover_for: failover_for.join(", "),
+            // Of one that computes embeddings there is nothing to know.
+            tools: match provider.capabilities.embeddings {
+                Some(true) => String::new(),
+                _ => provider.capabilities.tools_word().to_owned(),
+            },
+            state: match (&provider.unavailable, engine) {
+                (Some(_), _) => "unavailable".to_owned(),
+                (None, Some(engine)) => agent::engine_state(engine),
+                (None, None) => "external".to_owned(),
+            },
+            memory: mebibytes(engine.and_then(|engine| engine.resident_bytes)),
+            gpu: mebibytes(engine.and_then(|engine| engine.gpu_bytes)),
+            running: count(engine.map(|engine| engine.in_flight)),
+            queued: count(engine.map(|engine| engine.queued).filter(|queued| *queued > 0)),
+            rate: provider.tokens_per_second.map_or_else(String::new, |rate| format!("{rate:?}")),
+            since: engine.map_or_else(String::new, |engine| age(engine.since)),
+        }
+    }
+
+    /// In the order of [`COLUMNS`].
+    fn cells(self) -> [String; COLUMNS.len()] {
+        let Self { name, kind, model, failover_for, tools, state, memory, gpu, running, queued, rate, since } =
+            self;
+        [name, kind, model, failover_for, tools, state, memory, gpu, running, queued, rate, since]
+    }
 }
