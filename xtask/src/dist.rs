@@ -16,6 +16,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use xtask::cargo;
 
+use crate::check::metadata::Metadata;
+
 /// The programs that are installed.
 const PROGRAMS: [&str; 3] = ["mcpd", "mcplocal", "mcpctl"];
 /// The packages of Debian, by the crate whose manifest describes each.
@@ -74,7 +76,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Profile::Dev => cargo::build_programs()?,
         Profile::Release => cargo::run(&["build", "--workspace", "--bins", "--locked", "--release"])?,
     }
-    let programs = cargo::root().join("target").join(args.profile.folder());
+    // CARGO_TARGET_DIR, or the configuration of cargo, may name another folder than `target`.
+    let programs = Metadata::load()?.target_directory.join(args.profile.folder());
     for program in PROGRAMS {
         check_libraries(&programs.join(program))?;
     }
@@ -238,7 +241,7 @@ fn output(command: &mut Command) -> Result<String> {
     if !output.status.success() {
         bail!("{command:?} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
-    String::from_utf8(output.stdout).context("output that is no text")
+    String::from_utf8(output.stdout).context("output that is not UTF-8")
 }
 
 #[cfg(test)]

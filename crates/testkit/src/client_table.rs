@@ -81,5 +81,6 @@ impl Cells {
 /// The target folder of the test that runs.
 pub fn target() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
-    test.ancestors().find(|folder| folder.ends_with("target")).map(Path::to_owned).expect("the target folder")
+    // `PROFILE/deps/TEST` in it, whatever CARGO_TARGET_DIR names it.
+    test.ancestors().nth(3).map(Path::to_owned).expect("the target folder")
 }

@@ -12,7 +12,10 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use super::grid::Grid;
-use crate::test::{Engines, OF_LLAMA_SERVER};
+use crate::{
+    check::metadata::Metadata,
+    test::{Engines, OF_LLAMA_SERVER},
+};
 use xtask::cargo;
 
 /// What `cargo xtask figures inference` takes.
@@ -81,7 +84,7 @@ struct ClientCell {
 /// Runs the tests, prints the tables, and fails where a cell or a test has failed.
 pub(super) fn run(args: &Args) -> Result<()> {
     let tables = if args.only.is_empty() { vec![Table::Faults, Table::Official] } else { args.only.clone() };
-    let target = cargo::root().join("target");
+    let target = Metadata::load()?.target_directory;
     // Cells of an earlier run are no figures of this one.
     for folder in tables.iter().map(|table| target.join(table.folder())) {
         match fs::remove_dir_all(&folder) {
@@ -137,7 +140,7 @@ fn read<T: for<'a> Deserialize<'a>>(folder: &Path) -> Result<Vec<T>> {
     let mut cells = Vec::new();
     for path in paths {
         let of_file: Vec<T> = serde_json::from_slice(&fs::read(&path)?)
-            .with_context(|| format!("{} is no list of cells", path.display()))?;
+            .with_context(|| format!("{} is not a list of cells", path.display()))?;
         cells.extend(of_file);
     }
     Ok(cells)
