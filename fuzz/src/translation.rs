@@ -40,7 +40,7 @@ pub fn run(data: &[u8]) {
                 is_bounded(request.body.len(), body.len());
                 let asked = read_request(caller, body).expect("what was translated is read");
                 let written = read_request(upstream, &request.body).unwrap_or_else(|| {
-                    panic!("what is written is no request: {}", String::from_utf8_lossy(&request.body))
+                    panic!("what is written is not a request: {}", String::from_utf8_lossy(&request.body))
                 });
                 Question::of(&asked).is_kept_by(&Question::of(&written), upstream);
             }

@@ -8,6 +8,7 @@ mod licences;
 pub(crate) mod metadata;
 mod openapi;
 mod sizes;
+mod words;
 
 use anyhow::{Result, bail};
 use owo_colors::OwoColorize as _;
@@ -25,8 +26,8 @@ pub(crate) struct Args {
 }
 
 /// The rules' names, in the order in which they run.
-const RULES: [&str; 9] =
-    ["levels", "circles", "licences", "sizes", "format", "clippy", "openapi", "reference", "docs"];
+const RULES: [&str; 10] =
+    ["levels", "circles", "licences", "sizes", "words", "format", "clippy", "openapi", "reference", "docs"];
 
 /// Runs the rules; an error names those that found something.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         &|| circles::findings(),
         &|| Ok(licences::findings(&metadata)),
         &|| sizes::findings(&cargo::root()),
+        &|| words::findings(&cargo::root()),
         &|| finding(&["fmt", "--all", "--check"]),
         &|| finding(&clippy),
         &|| openapi::findings(&metadata),

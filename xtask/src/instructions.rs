@@ -121,7 +121,7 @@ fn parts(program: &PathBuf) -> Result<Vec<(String, u64)>> {
     let output = Command::new(program).output().with_context(|| program.display().to_string())?;
     let text = String::from_utf8(output.stdout)?;
     let part = |line: &str| Some((line.split_once(' ')?.0.to_owned(), line.split_once(' ')?.1.parse().ok()?));
-    text.lines().map(|line| part(line).with_context(|| format!("`{line}` is no part"))).collect()
+    text.lines().map(|line| part(line).with_context(|| format!("`{line}` is not a part"))).collect()
 }
 
 /// The instructions of one run: what two rounds take beyond one, so that start and preparation do not count.

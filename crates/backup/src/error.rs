@@ -8,7 +8,7 @@ use mcpctl_secret::{envelope::KeyId, stream::Tampered};
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// It does not begin as a backup does.
-    #[error("it is no backup of mcpd")]
+    #[error("it is not a backup of mcpd")]
     NotABackup,
     /// It has a later format.
     #[error(

@@ -67,7 +67,7 @@ pub enum SpecError {
     #[error("the disk of its program or model does not answer")]
     Silent,
     /// The name is not safe as part of a file name.
-    #[error("`{0}` is no name for an engine")]
+    #[error("`{0}` is not a valid name of an engine")]
     Name(String),
     /// An extra argument or variable would override a decision of the agent.
     #[error("`{0}` is decided by the agent and cannot be among the extra arguments or the environment")]
@@ -92,7 +92,7 @@ impl SpecError {
             Self::NoModel(_) => "check the path in `model`, or download the model first".to_owned(),
             Self::Silent => "see whether a network file system hangs".to_owned(),
             Self::NoFile { .. } => "check the path, or download the file first".to_owned(),
-            Self::NoHome(_) => "write the whole path".to_owned(),
+            Self::NoHome(_) => "write an absolute path".to_owned(),
         })
     }
 }

@@ -24,7 +24,7 @@ struct KnownId {
 }
 
 impl LlmIds {
-    /// mcpd answered a probe of this Llm with this id. An answer to a probe of an id does not tell the name.
+    /// mcpd answered a probe of this Llm with this id. An answer to a probe of an id does not have the name.
     pub fn learn(&self, llm: &LlmRef, id: &LlmId, now: Instant) {
         if llm.asked == id.as_str() {
             return;

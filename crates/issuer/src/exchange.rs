@@ -190,7 +190,7 @@ impl Issuer {
         let url = metadata.token_endpoint.as_ref().ok_or(ExchangeError::NotOffered)?;
         let body = self.post(&metadata, url, client, fields).await?;
         let response: TokenResponse = serde_json::from_slice(&body)
-            .map_err(|_| unusable(DOCUMENT, "it is no JSON object with tokens"))?;
+            .map_err(|_| unusable(DOCUMENT, "it is not a JSON object with tokens"))?;
         Ok(response.id_token.ok_or_else(|| unusable(DOCUMENT, "it has no `id_token`"))?)
     }
 

@@ -118,7 +118,7 @@ impl Keys {
             keys: Vec<Value>,
         }
         let Set { keys } =
-            serde_json::from_slice(json).map_err(|error| format!("it is no JWK set: {error}"))?;
+            serde_json::from_slice(json).map_err(|error| format!("it is not a JWK set: {error}"))?;
         if keys.len() > MAX_KEYS {
             return Err(format!("it has {} keys, more than {MAX_KEYS}", keys.len()));
         }
@@ -238,7 +238,7 @@ fn read_header(token: &str, kind: &TokenKind<'_>) -> Result<Header, TokenError> 
         alg: String,
     }
     let encoded = token.split('.').next().unwrap_or_default();
-    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Malformed("it is no JWT"))?;
+    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Malformed("it is not a JWT"))?;
     let Algorithms { alg } =
         serde_json::from_slice(&json).map_err(|_| TokenError::Malformed("its header cannot be read"))?;
     if !ALGORITHMS.into_iter().any(|accepted| format!("{accepted:?}") == alg) {

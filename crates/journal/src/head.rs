@@ -45,7 +45,7 @@ pub enum HeadError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It has another content.
-    #[error("it is no head of a journal")]
+    #[error("it is not the head of a journal")]
     Unreadable,
 }
 

@@ -79,7 +79,7 @@ pub fn verify(state_dir: &Path, agent: Option<&Id>, known: &[ChainHead]) -> std:
         }
         match walker.step(&line.bytes) {
             Ok(_) => {}
-            Err(Break::Unreadable) => report.problem(&place, "it is no line of a journal"),
+            Err(Break::Unreadable) => report.problem(&place, "it is not a line of a journal"),
             Err(Break::Missing { from, to }) if from == to => {
                 report.problem(&place, format!("the line with the number {from} is missing before it"));
             }

@@ -58,7 +58,7 @@ pub enum MasterKeyFileError {
     #[error("the master key is refused: {0}")]
     Untrusted(PathError),
     /// It is a directory, a device or the like.
-    #[error("the master key `{}` is no regular file", path.display())]
+    #[error("the master key `{}` is not a regular file", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,

@@ -76,7 +76,7 @@ type Read<T> = Result<T, Refusal>;
 pub fn reply_to(request: &RecordedRequest) -> Reply {
     let path = request.path.split('?').next().unwrap_or_default();
     let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
-        return Reply::error(400, "the body is no JSON", "invalid_json");
+        return Reply::error(400, "the body is not JSON", "invalid_json");
     };
     let messages = path.contains("/messages");
     let read = match path.rsplit('/').next() {
@@ -119,7 +119,7 @@ impl Conversation {
         }
         for tool in &self.tools {
             if tool.schema["type"] != "object" {
-                return Err(Refusal::new("tools", "a schema is no object"));
+                return Err(Refusal::new("tools", "a schema is not an object"));
             }
         }
         let mut open: Vec<&str> = Vec::new();

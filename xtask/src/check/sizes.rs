@@ -29,10 +29,7 @@ pub(crate) fn findings(root: &Path) -> Result<Vec<String>> {
             None => findings.push(format!("{EXCEPTIONS}: `{entry}` has no reason: write `path: reason`")),
         }
     }
-    let mut files = Vec::new();
-    collect(root, &mut files)?;
-    files.sort();
-    for file in files {
+    for file in sources(root)? {
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let lines = code_lines(&text);
         if lines <= MAX_LINES {
@@ -51,6 +48,13 @@ pub(crate) fn findings(root: &Path) -> Result<Vec<String>> {
 }
 
 /// All Rust files but those of tests: `tests/`, and the `tests.rs` of a module.
+pub(super) fn sources(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    collect(root, &mut files)?;
+    files.sort();
+    Ok(files)
+}
+
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let entry = entry?;
@@ -67,28 +71,33 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Lines that are neither blank nor comment nor part of an item marked `#[cfg(test)]`. Reads by indentation, which
-/// the formatting check makes reliable.
 fn code_lines(text: &str) -> usize {
-    let mut count = 0;
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        let code = line.trim_start();
-        if code.starts_with("#[cfg(test)]") {
-            let indent = &line[..line.len() - code.len()];
-            skip_item(indent, &mut lines);
-        } else if !code.is_empty() && !code.starts_with("//") {
-            count += 1;
-        }
-    }
-    count
+    code(text).count()
 }
 
-fn skip_item<'a>(indent: &str, lines: &mut impl Iterator<Item = &'a str>) {
-    let start = lines.find(|line| !line.trim_start().starts_with("#["));
-    let whole = start.is_none_or(|line| line.ends_with(';') || line.ends_with('}'));
+/// The numbered lines that are neither blank nor comment nor part of an item marked `#[cfg(test)]`. Reads by indentation, which
+/// the formatting check makes reliable.
+pub(super) fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut lines = (1..).zip(text.lines());
+    std::iter::from_fn(move || {
+        while let Some((number, line)) = lines.next() {
+            let code = line.trim_start();
+            if code.starts_with("#[cfg(test)]") {
+                let indent = &line[..line.len() - code.len()];
+                skip_item(indent, &mut lines);
+            } else if !code.is_empty() && !code.starts_with("//") {
+                return Some((number, line));
+            }
+        }
+        None
+    })
+}
+
+fn skip_item<'a>(indent: &str, lines: &mut impl Iterator<Item = (usize, &'a str)>) {
+    let start = lines.find(|(_, line)| !line.trim_start().starts_with("#["));
+    let whole = start.is_none_or(|(_, line)| line.ends_with(';') || line.ends_with('}'));
     if !whole {
-        lines.find(|line| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with('}')));
+        lines.find(|(_, line)| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with('}')));
     }
 }
 

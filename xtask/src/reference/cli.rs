@@ -54,7 +54,7 @@ fn output(program: &Path, arguments: &[&str]) -> Result<String> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    String::from_utf8(output.stdout).context("a help is no text")
+    String::from_utf8(output.stdout).context("a help that is not UTF-8")
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ async fn this_machine(report: &mut Report, global: &Global) -> Result<(), Failur
             let server = agent.status.server.as_str().trim_end_matches('/').to_owned();
             report.ok(
                 "mcplocal",
-                format!("speaks for {server}, local providers: {}", agent.status.providers.len()),
+                format!("forwards to {server}, local providers: {}", agent.status.providers.len()),
             )?;
             Some((server, agent.status))
         }
@@ -99,7 +99,7 @@ fn compare(report: &mut Report, global: &Global, theirs: &str) -> Result<(), Fai
     }
     let ours = identity.server.as_str().trim_end_matches('/');
     let text = format!(
-        "the context is of {ours} and mcplocal speaks for {theirs}: `mcpctl config use-context`, or `server` in mcplocal.yaml"
+        "the context is of {ours} and mcplocal forwards to {theirs}: `mcpctl config use-context`, or `server` in mcplocal.yaml"
     );
     report.warn("context", &text, None)
 }

@@ -93,7 +93,7 @@ async fn revoked_user_is_sent_to_an_administrator() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.starts_with("error: the answer is not complete: "), "{error}");
     assert!(
-        error.ends_with("\nhint: an administrator can say why: mcpctl auth who-can run llms claude\n")
+        error.ends_with("\nhint: ask an administrator, who can run: mcpctl auth who-can run llms claude\n")
             && error.lines().count() == 2,
         "{error}"
     );
@@ -110,12 +110,12 @@ async fn inv_10_agent_of_another_server_gets_no_token() {
     let output = shell.run(&["chat", "claude", "-p", "Hi"]).await;
     assert_eq!((output.code, output.stdout.as_str()), (0, "from ours\n"), "{}", output.stderr);
     assert!(
-        output.stderr.contains(&format!("mcplocal speaks for {}", theirs.mcpd.url())),
+        output.stderr.contains(&format!("mcplocal forwards to {}", theirs.mcpd.url())),
         "{}",
         output.stderr
     );
     let error = shell.run(&["chat", "claude", "-p", "Hi", "--local"]).await.failed(1);
-    assert!(error.contains("mcplocal speaks for") && error.contains("hint: "), "{error}");
+    assert!(error.contains("mcplocal forwards to") && error.contains("hint: "), "{error}");
     assert_eq!(theirs.inferences(), 0);
     let agent = &theirs.agent;
     assert!(!agent.log().contains("/v1/chat/completions"), "the agent got the request: {}", agent.log());
@@ -191,7 +191,7 @@ async fn agent_is_shown_for_people_and_for_programs() {
     assert_eq!(env.stderr, "", "only what to export, where the output is not a terminal");
     let report = shell.run(&["doctor"]).await;
     assert_eq!(report.code, 0, "{}", report.stdout);
-    let expected = format!("ok   mcplocal: speaks for {}, local providers: 1", mcpd.url());
+    let expected = format!("ok   mcplocal: forwards to {}, local providers: 1", mcpd.url());
     assert!(
         report.stdout.contains("ok   signed in: User admin\n") && report.stdout.contains(&expected),
         "{}",

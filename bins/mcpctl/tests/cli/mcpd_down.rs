@@ -66,7 +66,7 @@ async fn doctor_reports_another_server_and_a_broken_configuration() {
     shell.run_with(&["login", other.url(), "--token-stdin"], &other.admin()).await.succeeded();
     let report = shell.run(&["doctor"]).await.succeeded();
     let expected =
-        format!("warn context: the context is of {} and mcplocal speaks for {}", other.url(), mcpd.url());
+        format!("warn context: the context is of {} and mcplocal forwards to {}", other.url(), mcpd.url());
     assert!(report.contains(&expected), "{report}");
 
     let config = agent.config_file().with_file_name("config").join("mcpctl/mcplocal.yaml");

@@ -66,7 +66,7 @@ impl HttpError {
 
     /// 500 without details; the log has them.
     pub fn internal() -> Self {
-        let message = "something went wrong inside mcpd; its log says what";
+        let message = "internal error of mcpd; its log has the cause";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "internal", message)
             .class(FailureClass::ServerError)
     }

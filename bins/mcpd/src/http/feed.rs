@@ -56,7 +56,7 @@ impl FeedQuery {
         for llm in self.llms.split(',') {
             if llm.parse::<Id>().is_err() && llm.parse::<Name>().is_err() {
                 return Err(HttpError::invalid("llms", format!("`{llm}` is neither a name nor an id"))
-                    .hint("name Llms like `llms=claude,gpt`"));
+                    .hint("write e.g. `llms=claude,gpt`"));
             }
             llms.insert(llm.to_owned());
             if llms.len() > MAX_FEED_LLMS {
@@ -169,7 +169,7 @@ impl FeedStream {
         Event::default().event("state").json_data(state).ok()
     }
 
-    /// None where this replica cannot tell whether its snapshot is the store's present state.
+    /// `None` where this replica does not know whether its snapshot is the store's present state.
     fn heartbeat(&self, revision: Revision) -> Option<Event> {
         if self.app.replica.confirmed_at().elapsed() >= CONFIRMATION_TIMEOUT {
             return None;

@@ -66,7 +66,7 @@ pub(super) async fn answer(
     // Without a proof an agent with a pinned key denies, so a failure is only logged.
     let mut add = |name, signed: Result<String, _>| match signed.map(HeaderValue::try_from) {
         Ok(Ok(value)) => drop(headers.insert(name, value)),
-        Ok(Err(_)) => tracing::error!(%name, "a token is no header value"),
+        Ok(Err(_)) => tracing::error!(%name, "a token is not a valid header value"),
         Err(error) => tracing::error!(%name, %error, "a probe could not be answered with a signature"),
     };
     add(ACCESS_PROOF, app.signing.sign(&proof));

@@ -2,7 +2,7 @@
 //!
 //! INVARIANT 6: each new snapshot in which a decision can be another one is asked about every running request, as it would be about
 //! a new one: the same bearer, the same Llms by id. Where it denies, the request has ended. Expiry is compared with the clock
-//! besides. A replica that cannot tell whether its snapshot is the store's present state ends its requests too.
+//! besides. A replica that does not know whether its snapshot is the store's present state ends its requests too.
 
 use std::{
     collections::HashMap,

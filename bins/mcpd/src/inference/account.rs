@@ -136,7 +136,7 @@ impl Account {
         }
     }
 
-    /// Tells a caller who lost access from one who went away.
+    /// Distinguishes a caller who lost access from one who went away.
     #[must_use]
     pub fn under(mut self, access: &Arc<AccessWatch>) -> Self {
         self.access = Some(Arc::clone(access));

@@ -98,7 +98,7 @@ pub async fn run(args: BackupArgs) -> anyhow::Result<()> {
     print(&format!("{}: {summary}", args.file.display()))
 }
 
-/// Fails for a file that a backup must not take the place of: one of the installation, or one that is there and is no backup.
+/// Fails for a file that a backup must not take the place of: one of the installation, or one that exists and is not a backup.
 fn check_replaceable(file: &Path, config: &Config) -> anyhow::Result<()> {
     const HINT: Option<&str> = Some("name another file");
     let name = file.display();
@@ -115,7 +115,7 @@ fn check_replaceable(file: &Path, config: &Config) -> anyhow::Result<()> {
     if file.metadata().is_ok_and(|there| there.is_file() && there.len() > 0) {
         let there = File::open(file).and_then(is_backup);
         if !there.map_err(|error| file_error(&name.to_string(), "read", &error))? {
-            return Err(with_hint(format!("`{name}` is there and is no backup"), HINT));
+            return Err(with_hint(format!("`{name}` exists and is not a backup"), HINT));
         }
     }
     Ok(())

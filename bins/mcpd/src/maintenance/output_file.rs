@@ -28,7 +28,7 @@ impl OutputFile {
     /// When it cannot be created, or something else than a file has the name.
     pub(super) fn named(target: &Path) -> anyhow::Result<Self> {
         if target.metadata().is_ok_and(|there| !there.is_file()) {
-            let message = format!("`{}` is no regular file", target.display());
+            let message = format!("`{}` is not a regular file", target.display());
             return Err(with_hint(message, Some("name a file, or `-` for standard output")));
         }
         let draft = file::beside(target, &format!(".{}.draft", Id::mint()));

@@ -234,8 +234,8 @@ async fn backup_that_cannot_be_written_leaves_the_earlier_one() {
     let dir = tempfile::tempdir().unwrap();
     for (file, expected) in [
         (dir.path().join("absent/backup"), "check the name, and that its directory exists"),
-        (dir.path().to_owned(), "is no regular file"),
-        ("/dev/null".into(), "is no regular file"),
+        (dir.path().to_owned(), "is not a regular file"),
+        ("/dev/null".into(), "is not a regular file"),
     ] {
         let output = crate::installation::refused(&["backup", file.to_str().unwrap()], &data_dir, None);
         assert!(output.contains(expected), "{output}");
@@ -249,8 +249,8 @@ async fn backup_that_cannot_be_written_leaves_the_earlier_one() {
         (data_dir.join("../data/mcpd.sqlite"), "is a file of this mcpd"),
         (data_dir.join("mcpd.sqlite-wal"), "is a file of this mcpd"),
         (data_dir.join("mcpd.sqlite-journal"), "is a file of this mcpd"),
-        (data_dir.join("bootstrap-token"), "is there and is no backup"),
-        (other, "is there and is no backup"),
+        (data_dir.join("bootstrap-token"), "exists and is not a backup"),
+        (other, "exists and is not a backup"),
     ] {
         let before = std::fs::read(&file).ok();
         let output = crate::installation::refused(&["backup", file.to_str().unwrap()], &data_dir, None);

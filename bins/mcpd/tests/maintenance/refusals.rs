@@ -44,9 +44,9 @@ async fn damaged_cut_foreign_and_newer_backups_are_refused_in_words() {
         ("continued", continued, "it is damaged or incomplete"),
         ("newer", newer, "written by a newer version of mcpd: it has format 7"),
         ("foreign", foreign, "which is not this one"),
-        ("no format", [b"mcpd backup 0\n".as_slice(), &bytes[14..]].concat(), "it is no backup of mcpd"),
-        ("text", b"kind: User".to_vec(), "it is no backup of mcpd"),
-        ("nothing", Vec::new(), "it is no backup of mcpd"),
+        ("no format", [b"mcpd backup 0\n".as_slice(), &bytes[14..]].concat(), "it is not a backup of mcpd"),
+        ("text", b"kind: User".to_vec(), "it is not a backup of mcpd"),
+        ("nothing", Vec::new(), "it is not a backup of mcpd"),
     ] {
         let file = dir.path().join(case);
         fs::write(&file, bytes).unwrap();

@@ -205,7 +205,7 @@ impl ModelProbe {
             }
         }
         serde_json::from_slice(&bytes)
-            .map_err(|_| ModelProbeError::NoList("its answer is no JSON".to_owned()))
+            .map_err(|_| ModelProbeError::NoList("its answer is not JSON".to_owned()))
     }
 
     async fn send(&self, method: Method, url: &str, body: Option<Value>) -> reqwest::Result<Response> {

@@ -30,11 +30,11 @@ pub(super) fn check_duration(name: &str, time: HumanDuration) -> Result<(), Stri
 
 /// A path below the home directory, or a whole one, because the agent may be started in any directory.
 pub(super) fn whole_path(written: &Spanned<PathBuf>, example: &str) -> Result<PathBuf, YamlError> {
-    let hint = || Some(format!("name the whole path, e.g. `{example}`"));
+    let hint = || Some(format!("write an absolute path, or one from `~/`, e.g. `{example}`"));
     match mcpctl_engine::expand(&written.value) {
         Ok(path) if path.is_absolute() => Ok(path),
         Ok(path) => {
-            let message = format!("`{}` is no whole path", path.display());
+            let message = format!("`{}` is not an absolute path", path.display());
             Err(YamlError { hint: hint(), ..wrong(written, message) })
         }
         Err(error) => Err(YamlError { hint: hint(), ..wrong(written, error) }),

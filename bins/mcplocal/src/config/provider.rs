@@ -131,7 +131,7 @@ impl TryFrom<String> for MemorySize {
         let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
         match bytes.filter(|_| has_unit) {
             Some(bytes) => Ok(Self(bytes.as_u64())),
-            None => Err(format!("`{text}` is no amount of memory; write e.g. `18GiB`")),
+            None => Err(format!("`{text}` is not an amount of memory; write e.g. `18GiB`")),
         }
     }
 }

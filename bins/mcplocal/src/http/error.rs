@@ -48,7 +48,7 @@ impl LocalHttpError {
 
     /// 500 where something went wrong that the log describes.
     pub fn internal() -> Self {
-        let message = "something went wrong inside mcplocal; its log says what";
+        let message = "internal error of mcplocal; its log has the cause";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "internal", message)
     }
 
@@ -56,7 +56,7 @@ impl LocalHttpError {
     pub fn no_journal() -> Self {
         let message = "the agent's journal cannot be written, so nothing may run locally";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "no_journal", message)
-            .hint("the log of mcplocal says why; make room, or restart it to begin a new journal")
+            .hint("the log of mcplocal has the reason; make room, or restart it to begin a new journal")
     }
 
     /// Adds the next step.

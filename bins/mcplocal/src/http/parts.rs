@@ -71,7 +71,7 @@ pub fn known_parameters(request: &Request) -> Result<(), LocalHttpError> {
                 [] => "it has none: leave the query out".to_owned(),
                 known => format!("it has {}", known.join(", ")),
             };
-            let message = format!("`{name}` is no query parameter of this address");
+            let message = format!("`{name}` is not a query parameter of this address");
             return Err(LocalHttpError::invalid(&name, message).hint(hint));
         }
     }

@@ -199,7 +199,7 @@ fn local_error(provider: &str, error: &LocalError) -> Content {
             &format!("lacks_{word}"),
             format!("the model of the local provider `{provider}` lacks what the request needs: {word}"),
         )
-        .hint("where it does not, say so in `capabilities` or the context's length of the provider"),
+        .hint("where it does not, correct `capabilities` or the context's length of the provider"),
         LocalCause::NotRecorded => LocalHttpError::no_journal(),
         LocalCause::AccessEnded(code) => return access_ended(code, error),
         LocalCause::Unavailable => LocalHttpError::new(

@@ -32,7 +32,7 @@ async fn unknown_parameters_are_rejected_on_every_route() {
             let (status, body) = (answer.status(), answer.text().await.unwrap());
             assert_eq!(status, StatusCode::BAD_REQUEST, "{method} {path}?{query}: {body}");
             assert!(
-                body.contains("is no query parameter of this address"),
+                body.contains("is not a query parameter of this address"),
                 "{method} {path}?{query}: {body}"
             );
         }

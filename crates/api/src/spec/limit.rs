@@ -198,9 +198,9 @@ impl LimitSpec {
 
     pub(super) fn validate(&self) -> Result<(), FieldError> {
         if let Some(subjects) = &self.subjects {
-            // INVARIANT 15: an empty list covers nobody; one that is written is a mistake, and rejected.
+            // INVARIANT 15: an empty list applies to no one; one that is written is a mistake, and rejected.
             if subjects.is_empty() {
-                return Err(FieldError::new("subjects", "an empty list covers nobody")
+                return Err(FieldError::new("subjects", "an empty list applies to no one")
                     .hint("leave `subjects` out to cover everyone"));
             }
             if subjects.len() > Self::MAX_SUBJECTS {
@@ -211,7 +211,7 @@ impl LimitSpec {
         }
         if let Some(llms) = &self.llms {
             if llms.is_empty() {
-                return Err(FieldError::new("llms", "an empty list covers no Llm")
+                return Err(FieldError::new("llms", "an empty list applies to no Llm")
                     .hint("leave `llms` out to cover every Llm"));
             }
             if llms.len() > Self::MAX_LLMS {
@@ -304,8 +304,8 @@ mod tests {
             (r#"{"per":"all","tokens":{"max":1,"window":"32d"}}"#, "`32d` is not between"),
             (r#"{"per":"all","cost":{"max":0,"period":"day"}}"#, "more than zero"),
             (r#"{"per":"all","cost":{"max":1,"currency":"EUR","period":"day"}}"#, "unknown variant `EUR`"),
-            (r#"{"per":"all","subjects":[],"requests":{"max":1,"window":"1m"}}"#, "covers nobody"),
-            (r#"{"per":"all","llms":[],"requests":{"max":1,"window":"1m"}}"#, "covers no Llm"),
+            (r#"{"per":"all","subjects":[],"requests":{"max":1,"window":"1m"}}"#, "applies to no one"),
+            (r#"{"per":"all","llms":[],"requests":{"max":1,"window":"1m"}}"#, "applies to no Llm"),
         ] {
             let error = read(json).unwrap_err();
             assert!(error.contains(expected), "{json}: {error}");

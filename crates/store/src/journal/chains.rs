@@ -76,7 +76,7 @@ macro_rules! keep_end {
     }};
 }
 
-/// Whether a line is known of an agent, whoever handed it over. One that the audit no longer has may be the end of a chain.
+/// Whether a line is known of an agent, whatever account handed it over. One that the audit no longer has may be the end of a chain.
 macro_rules! is_known {
     ($agent:expr, $line:expr, $transaction:ident) => {{
         let (agent, line): (&mcpctl_api::Id, mcpctl_journal::ChainHead) = ($agent, $line);

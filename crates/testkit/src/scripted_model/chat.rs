@@ -47,7 +47,7 @@ pub(super) fn read(body: &Value) -> Read<Conversation> {
         }
         for call in message["tool_calls"].as_array().into_iter().flatten() {
             serde_json::from_str::<Value>(string(&call["function"]["arguments"], "arguments")?)
-                .map_err(|_| Refusal::new("messages.tool_calls", "arguments are no JSON"))?;
+                .map_err(|_| Refusal::new("messages.tool_calls", "arguments are not JSON"))?;
             turn.calls.push(string(&call["id"], "id")?.to_owned());
         }
         conversation.turns.push(turn);

@@ -46,7 +46,7 @@ pub(super) fn read(body: &Value) -> Read<Conversation> {
             Some("reasoning") => turn.assistant = true,
             Some("function_call") => {
                 serde_json::from_str::<Value>(string(&item["arguments"], "arguments")?)
-                    .map_err(|_| Refusal::new("input", "arguments are no JSON"))?;
+                    .map_err(|_| Refusal::new("input", "arguments are not JSON"))?;
                 let call = string(&item["call_id"], "call_id")?.to_owned();
                 // Parallel calls are one turn.
                 match conversation.turns.last_mut().filter(|last| last.assistant && !last.calls.is_empty()) {

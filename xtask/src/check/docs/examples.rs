@@ -48,7 +48,7 @@ pub(super) fn findings(metadata: &Metadata, documents: &[Text]) -> Result<Vec<St
         let blocks = document::blocks(&text.content).into_iter().filter(|block| block.language == "json");
         for block in blocks {
             if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&block.text) {
-                findings.push(format!("{}:{}: the block is no JSON: {error}", text.path, block.line));
+                findings.push(format!("{}:{}: the block is not JSON: {error}", text.path, block.line));
             }
         }
     }

@@ -87,7 +87,7 @@ pub fn next_step(code: Option<&str>, llm: &str) -> Option<String> {
     match code? {
         // Asking again changes nothing about it.
         "forbidden" | ACCESS_REVOKED => {
-            Some(format!("an administrator can say why: mcpctl auth who-can run llms {llm}"))
+            Some(format!("ask an administrator, who can run: mcpctl auth who-can run llms {llm}"))
         }
         ACCESS_UNCONFIRMED => Some("ask again once mcpd answers".to_owned()),
         _ => None,
@@ -101,8 +101,8 @@ mod tests {
     #[test]
     fn next_step_depends_on_how_access_ended() {
         for (code, expected) in [
-            ("forbidden", Some("an administrator can say why: mcpctl auth who-can run llms gpt")),
-            (ACCESS_REVOKED, Some("an administrator can say why: mcpctl auth who-can run llms gpt")),
+            ("forbidden", Some("ask an administrator, who can run: mcpctl auth who-can run llms gpt")),
+            (ACCESS_REVOKED, Some("ask an administrator, who can run: mcpctl auth who-can run llms gpt")),
             (ACCESS_UNCONFIRMED, Some("ask again once mcpd answers")),
             ("server_error", None),
         ] {

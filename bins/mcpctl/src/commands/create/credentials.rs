@@ -171,7 +171,7 @@ impl Secret {
         }
         if data.is_empty() {
             return Err(Failure::usage("a secret without values")
-                .hint("say --from-file KEY=FILE, --from-env KEY=VARIABLE or --from-literal KEY=VALUE"));
+                .hint("pass --from-file KEY=FILE, --from-env KEY=VARIABLE or --from-literal KEY=VALUE"));
         }
         Ok(document(self.name, Spec::Secret(SecretSpec { description: None, data, hosts: self.hosts })))
     }

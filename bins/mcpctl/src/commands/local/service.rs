@@ -197,7 +197,7 @@ fn check_unchanged(file: &Path, text: Option<&str>) -> Result<(), Failure> {
     match text {
         Some(text) if !is_ours(text) => {
             Err(Failure::new(format!("`{}` was changed by hand", file.display()))
-                .hint("keep such changes in a drop-in (`systemctl --user edit mcplocal`), or say --force"))
+                .hint("keep such changes in a drop-in (`systemctl --user edit mcplocal`), or pass --force"))
         }
         _ => Ok(()),
     }

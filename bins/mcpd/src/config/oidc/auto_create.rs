@@ -120,7 +120,7 @@ impl TryFrom<Written> for AutoCreate {
                 // `*` alone would require nothing.
                 if text.is_empty() || text.len() > MAX_TEXT_BYTES || text == "*" {
                     return Err(format!(
-                        "`{text}` of the claim `{claim}` is no value: 1 to {MAX_TEXT_BYTES} bytes, not `*` alone"
+                        "`{text}` of the claim `{claim}` is not a valid value: 1 to {MAX_TEXT_BYTES} bytes, not `*` alone"
                     ));
                 }
             }

@@ -12,7 +12,7 @@ use crate::{
 /// Longest `user` that OpenAI accepts, in characters. Claude Code's are longer; it serves abuse detection only.
 const MAX_USER: usize = 64;
 
-/// Writes a request for `model`. A stream is not asked to count usage: whoever sends the request knows whether the server
+/// Writes a request for `model`. A stream is not asked to count usage: the sender of the request knows whether the server
 /// accepts `stream_options`. A budget of reasoning tokens is left out: no field has it, and a model that does not reason
 /// keeps within it.
 ///

@@ -77,7 +77,7 @@ pub async fn start(file: &Path, changed: bool) -> Result<(), Failure> {
         match agent::find().await {
             Ok(_) => return Ok(()),
             Err(failure) if begun.elapsed() > START_TIMEOUT => {
-                return Err(failure.hint("~/Library/Logs/mcplocal.log says why"));
+                return Err(failure.hint("read ~/Library/Logs/mcplocal.log for the reason"));
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }

@@ -91,7 +91,7 @@ pub async fn start(changed: bool) -> Result<(), Failure> {
     let _ = systemctl(&["reset-failed", UNIT]).await;
     let action = if changed { "restart" } else { "start" };
     let started = systemctl(&[action, UNIT]).await;
-    started.map_err(|failure| failure.hint("journalctl --user -u mcplocal -n 20 says why"))
+    started.map_err(|failure| failure.hint("read the reason with: journalctl --user -u mcplocal -n 20"))
 }
 
 /// Stops the unit, and disables it.
