@@ -1,4 +1,4 @@
-//! The bodies of requests to Llms that say `capture: {bodies: true}`: lines of JSON in `captures.jsonl` of the data directory,
+//! The bodies of requests to Llms with `capture: {bodies: true}`: lines of JSON in `captures.jsonl` of the data directory,
 //! for the owner of the directory alone and of bounded size. No route shows them, and no header of a request is in them.
 
 use std::{

@@ -173,7 +173,7 @@ pub async fn commit(
     Ok(plan)
 }
 
-/// Asks providers whether they accept the credentials that a plan makes new; returns a warning for each that did not say.
+/// Asks providers whether they accept the credentials that a plan makes new; returns a warning for each that did not answer.
 async fn check_credentials(app: &App, caller: &Caller, plan: &Plan) -> Result<Vec<String>, WriteError> {
     let checked = credential_checks::check(&app.inference.client, &app.store, caller, plan).await;
     checked.map_err(|(intent, refused)| WriteError { intent, cause: refused.into() })

@@ -1,7 +1,7 @@
 //! Limits: how much inference subjects may use. A request reserves what it may take under every Limit on it before the provider
 //! gets it ([`Limits::reserve`]), and settles with what it took.
 //!
-//! `tally` counts in slots of time, `decision` says what fits, `ledger` shares the counters with other replicas, `estimate`
+//! `tally` counts in slots of time, `decision` decides what fits, `ledger` shares the counters with other replicas, `estimate`
 //! guesses the size of a request. Nothing here knows HTTP.
 
 pub mod decision;

@@ -18,7 +18,7 @@ pub struct NotAnAmount(String);
 impl Usd {
     /// No money.
     pub const ZERO: Self = Self(0);
-    /// The highest amount: up to 2²² a float tells apart numbers of nine decimals, and JSON readers take them for floats.
+    /// The highest amount: up to 2²² a float distinguishes numbers of nine decimals, and JSON readers take them for floats.
     pub const MAX: Self = Self(4_000_000 * Self::PER_DOLLAR);
     const PER_DOLLAR: u64 = 1_000_000_000;
     const DECIMALS: usize = 9;

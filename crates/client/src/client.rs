@@ -162,7 +162,7 @@ impl Client {
         Ok(Self { agent, ..Self::new(server, None, options)? })
     }
 
-    /// The same client, whose writes are stored without asking providers whether they accept new credentials, where `skip` says so.
+    /// The same client, whose writes are stored without asking providers whether they accept new credentials, where `skip` is set.
     #[must_use]
     pub fn skipping_check(self, skip: bool) -> Self {
         Self { skip_check: skip, ..self }

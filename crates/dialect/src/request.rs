@@ -134,7 +134,7 @@ impl Request {
     }
 
     /// The body for a server: with its own name of the model, and with a request for usage in the stream where `ask_for_usage`
-    /// says so. Every other byte stays.
+    /// is set. Every other byte stays.
     pub fn body_for(&self, model: &str, ask_for_usage: bool) -> Bytes {
         let mut edits = vec![Edit { name: "model", value: serde_json::Value::from(model).to_string() }];
         if ask_for_usage {

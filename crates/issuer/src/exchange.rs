@@ -20,7 +20,7 @@ const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 const MAX_CODE_BYTES: usize = 4096;
 /// Maximum length of the issuer's words in an error, in bytes.
 const MAX_WORDS_BYTES: usize = 200;
-/// How often a device code is polled where the issuer does not say, in seconds (RFC 8628, section 3.2).
+/// How often a device code is polled where the issuer names no interval, in seconds (RFC 8628, section 3.2).
 const DEFAULT_INTERVAL_SECONDS: u64 = 5;
 /// Longest interval and longest validity that is believed, in seconds.
 const MAX_INTERVAL_SECONDS: u64 = 60;

@@ -203,7 +203,7 @@ pub fn audiences(claim: &Value) -> Vec<String> {
     }
 }
 
-/// Verifies a token: signature first, then what it says.
+/// Verifies a token: signature first, then its claims.
 ///
 /// # Errors
 /// The first rule that it breaks. [`TokenError::UnknownKey`] may be cured by newer keys.

@@ -301,7 +301,7 @@ impl StreamBody {
     /// What the caller gets of the next event, or of the end of the stream; `None` where that is nothing yet.
     fn forward(&mut self, next: Option<Result<StreamEvent, Failure>>) -> Option<Bytes> {
         let step = match next {
-            // The stream is complete, although its last event did not say so.
+            // The stream is complete, although its last event did not mark the end.
             None => self.complete(BytesMut::new()),
             Some(Ok(event)) => self.take(event),
             Some(Err(failure)) => {

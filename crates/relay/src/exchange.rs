@@ -72,7 +72,7 @@ pub struct Exchanged {
 }
 
 impl Exchange {
-    /// Prepares a request for a target that serves `upstream`. `ask_for_usage` says whether the target counts usage in streams
+    /// Prepares a request for a target that serves `upstream`. `ask_for_usage` is whether the target counts usage in streams
     /// where it is requested.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ enum PeerKey {
 pub(crate) struct Activity {
     pub(crate) close: Notify,
     pub(crate) answers: Answers,
-    /// Whether a request of it was authenticated, as the table says too: most requests need no lock to know.
+    /// Whether a request of it was authenticated, as the table has too: most requests need no lock to know.
     authenticated: AtomicBool,
 }
 

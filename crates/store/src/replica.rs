@@ -175,7 +175,7 @@ impl Replica {
     }
 }
 
-/// The task that reads the store: for calls that wait, and when a notice says that it changed.
+/// The task that reads the store: for calls that wait, and when a notice reports a change.
 struct Follower {
     replica: Weak<Replica>,
     /// As far as it has read. It is published once it is at the end of a commit.

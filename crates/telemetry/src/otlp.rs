@@ -21,7 +21,7 @@ use url::Url;
 
 /// How long the spans that are still queued may take at the shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one export may take, where `OTEL_EXPORTER_OTLP_TIMEOUT` does not say.
+/// How long one export may take, where `OTEL_EXPORTER_OTLP_TIMEOUT` is not set.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest answer of a collector that is read, in bytes.

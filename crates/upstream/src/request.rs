@@ -38,7 +38,7 @@ pub(crate) const ANTHROPIC_VERSION: &str = "anthropic-version";
 
 impl Request {
     /// The caller's request as it is sent to a target that has the same operation. Its body is the caller's but for the model, and
-    /// for the request for usage in the stream where `ask_for_usage` says so.
+    /// for the request for usage in the stream where `ask_for_usage` is set.
     pub fn untouched(
         request: &dialect::Request,
         target: &Target,

@@ -1,5 +1,5 @@
 //! One attempt as a client span of the request's trace: it begins with the attempt, ends with the last byte of a stream, and is
-//! the parent that the upstream is told. Without a current span, an attempt is made as it is.
+//! the parent that is sent to the upstream. Without a current span, an attempt is made as it is.
 
 use std::{
     pin::Pin,

@@ -1,4 +1,4 @@
-//! What the sources say of themselves: documentation, structs with their defaults, and the attributes of serde and clap.
+//! What is read from the sources: documentation, structs with their defaults, and the attributes of serde and clap.
 
 use std::{collections::HashMap, fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! After the first byte: a stream that broke goes on with the next fallback, as `midStream` of the Llm that was asked for says.
+//! After the first byte: a stream that broke goes on with the next fallback, by `midStream` of the Llm that was asked for.
 //!
 //! Everything is decided anew at that moment, in a fresh snapshot: a caller who lost a right since the stream began, or whose
 //! credential ended, gets the error. Each attempt has a decision on record, a reservation and an account of its own.

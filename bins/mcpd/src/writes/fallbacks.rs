@@ -92,7 +92,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Warns where `midStream` does less than it says. Judges only by fallbacks that the writer may view.
+    /// Warns where `midStream` does less than its value promises. Judges only by fallbacks that the writer may view.
     fn warn_of_midstream(&mut self, stored: &Stored, llm: &LlmSpec) {
         if llm.mid_stream == MidStream::Error {
             return;

@@ -1,6 +1,6 @@
 //! A request that names its Llm by id gets what is configured for the Llm's name: provider, policy, breakers.
 //!
-//! mcpd's answers to probes of the configured names tell their ids. What is not known yet is asked as this caller, before the
+//! mcpd's answers to probes of the configured names have their ids. What is not known yet is asked as this caller, before the
 //! request, so that its own failover is decided as any other. The id decides nothing about access: mcpd judges it itself.
 
 use std::time::{Duration, Instant};

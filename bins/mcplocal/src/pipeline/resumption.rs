@@ -1,4 +1,4 @@
-//! After the first byte: a stream of the primary's that broke goes on at the local provider, where `failover.midStream` says so.
+//! After the first byte: a stream of the primary's that broke goes on at the local provider, where `failover.midStream` allows it.
 //!
 //! The break counts as a failure of the primary, and the router decides anew, as for every failover: the probe with the caller's
 //! own bearer, the engine, the journal, and only then the prompt. The error of the stream that broke is what else the caller gets.

@@ -35,7 +35,7 @@ pub enum SignError {
     Failed,
 }
 
-/// Why a token is not accepted. None shows what the token says.
+/// Why a token is not accepted. None shows the content of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// Longer than [`MAX_TOKEN_BYTES`].

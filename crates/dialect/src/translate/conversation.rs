@@ -227,7 +227,7 @@ pub enum CallKind {
 /// Which tools the model calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// As it likes.
+    /// The model decides.
     Auto,
     /// None.
     None,

@@ -12,7 +12,7 @@ pub(super) const ROW_BYTES: u64 = 2048;
 pub(super) struct PlacedLine {
     /// Its number and hash; the number is 0 where it has none.
     pub(super) head: ChainHead,
-    /// The line before it, as it says.
+    /// The line before it, by its own account.
     pub(super) before: Option<ChainHead>,
     /// What is kept of its text.
     pub(super) text: String,

@@ -272,7 +272,7 @@ pub(super) fn call_id(at: usize) -> String {
     format!("call_{}", at + 1)
 }
 
-/// Arguments as they are streamed: in two pieces where `split` says so.
+/// Arguments as they are streamed: in two pieces where `split` is set.
 pub(super) fn pieces(arguments: &str, split: bool) -> Vec<String> {
     let (first, rest) = arguments.split_at(if split { arguments.len() / 2 } else { 0 });
     [first, rest].into_iter().filter(|piece| !piece.is_empty()).map(str::to_owned).collect()

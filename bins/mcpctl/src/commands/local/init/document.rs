@@ -159,7 +159,7 @@ fn tools(choice: &Choice) -> &'static str {
     }
 }
 
-/// The keys that say what the provider is.
+/// The keys that describe the provider.
 fn entry(choice: &Choice, name: &str) -> String {
     match choice {
         Choice::Managed { provider_type, command, model, bytes } => {
