@@ -75,11 +75,8 @@ impl FromStr for Condition {
                     .to_owned(),
             );
         };
-        let (template, value) = match field.split_once("}=") {
-            Some((path, value)) => (format!("{path}}}"), Some(value.to_owned())),
-            None => (field.to_owned(), None),
-        };
-        Ok(Self::Field(template.parse()?, value))
+        let (path, value) = JsonPath::with_value(field)?;
+        Ok(Self::Field(path, value))
     }
 }
 
@@ -256,11 +253,27 @@ mod tests {
         assert!(matches!(read("delete"), Condition::Delete));
         assert!(matches!(read("condition=ready"), Condition::Ready));
         let json = serde_json::json!({"model": "gpt-5"});
-        for (text, expected) in [("jsonpath={.model}=gpt-5=", Some("gpt-5=")), ("jsonpath={.model}", None)] {
+        for (text, expected) in [
+            ("jsonpath={.model}=gpt-5=", Some("gpt-5=")),
+            ("jsonpath={.model}", None),
+            ("jsonpath=.model=gpt-5", Some("gpt-5")),
+            ("jsonpath=model", None),
+            ("jsonpath=$['model']=", Some("")),
+        ] {
             let Condition::Field(path, value) = read(text) else { panic!("{text}") };
             assert_eq!((path.render(&json).as_str(), value.as_deref()), ("gpt-5", expected));
         }
-        for wrong in ["", "ready", "condition=up", "jsonpath=", "jsonpath={.model"] {
+        for wrong in [
+            "",
+            "ready",
+            "condition=up",
+            "jsonpath=",
+            "jsonpath==x",
+            "jsonpath={}=x",
+            "jsonpath={.model",
+            "jsonpath={.model}x",
+            "jsonpath={.model}{.name}=x",
+        ] {
             assert!(wrong.parse::<Condition>().is_err(), "{wrong}");
         }
     }

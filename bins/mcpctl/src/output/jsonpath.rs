@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use path::closing;
 pub use path::{Path, Segment, Step};
+use path::{closing, end_of_path};
 
 /// The most loops within each other.
 const MAX_DEPTH: usize = 8;
@@ -38,6 +38,32 @@ impl FromStr for JsonPath {
         let mut rest = template;
         let parts = parts(&mut rest, 0)?;
         Ok(Self(parts))
+    }
+}
+
+impl JsonPath {
+    /// Reads a path and the value that it has to have, as conditions are written: `{.path}=value`, or `.path=value`. No value is
+    /// given where nothing follows the path.
+    ///
+    /// # Errors
+    /// When it is not one path, or something else follows it.
+    pub fn with_value(text: &str) -> Result<(Self, Option<String>), String> {
+        let (path, rest) = if text.starts_with('{') {
+            let end = closing(text, '{', '}').ok_or("a `{` has no `}`")?;
+            let (braced, rest) = text.split_at(end);
+            (braced.get(1..end - 1).unwrap_or_default(), rest)
+        } else {
+            text.split_at(end_of_path(text))
+        };
+        let value = match rest.strip_prefix('=') {
+            Some(value) => Some(value.to_owned()),
+            None if rest.is_empty() => None,
+            None => return Err(format!("`=` and a value may follow the path, not `{rest}`")),
+        };
+        if path.trim().is_empty() {
+            return Err("the path is empty; write e.g. {.disabled}=true".to_owned());
+        }
+        Ok((Self(vec![Part::Path(path.parse()?)]), value))
     }
 }
 

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// Filters within each other whose paths are read; what is in deeper ones is not compared.
 const MAX_FILTERS: usize = 4;
+/// Brackets and parentheses within each other; the parser calls itself for each.
+const MAX_DEPTH: usize = 64;
 
 /// A path to values.
 #[derive(Debug, Clone)]
@@ -59,6 +61,9 @@ impl FromStr for Path {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let (standard, segments) = read(text);
+        if depth(&standard) > MAX_DEPTH {
+            return Err(format!("at most {MAX_DEPTH} brackets may be within each other in a path"));
+        }
         let path = serde_json_path::JsonPath::parse(&standard).map_err(|error| {
             if outside_quotes(text).any(|(at, _)| text.get(at..).is_some_and(|rest| rest.starts_with("=~"))) {
                 return format!(
@@ -243,6 +248,34 @@ fn outside_quotes(text: &str) -> impl Iterator<Item = (usize, char)> {
     })
 }
 
+/// How many brackets and parentheses are open at once, outside of quotes.
+fn depth(path: &str) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    for (_, letter) in outside_quotes(path) {
+        match letter {
+            '[' | '(' => open += 1,
+            ']' | ')' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    deepest
+}
+
+/// The place of the first `=` outside of brackets and quotes, which ends a path; the end of the text where there is none.
+pub(super) fn end_of_path(text: &str) -> usize {
+    let mut open = 0_usize;
+    for (at, letter) in outside_quotes(text) {
+        match letter {
+            '[' => open += 1,
+            ']' => open = open.saturating_sub(1),
+            '=' if open == 0 => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
 /// The place after the sign that closes the first one, outside of quotes.
 pub(super) fn closing(text: &str, open: char, close: char) -> Option<usize> {
     let mut depth = 0_usize;
@@ -300,6 +333,21 @@ mod tests {
         ] {
             assert_eq!(segments(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        for (open, close) in [("(", ")"), ("[?(@.x", ")]")] {
+            let nested = |depth: usize| {
+                format!(".items[?(@.a=={}@.x{})]", open.repeat(depth), close.repeat(depth)).parse::<Path>()
+            };
+            for depth in [MAX_DEPTH, 3_000, 100_000] {
+                assert!(nested(depth).unwrap_err().contains("within each other"), "{depth} {open}");
+            }
+        }
+        let quoted = format!(".items[?(@.name == '{}')]", "(".repeat(1_000));
+        assert!(quoted.parse::<Path>().is_ok(), "text in quotes has no depth");
+        assert!(format!(".it's[?{}@.x{}]", "(".repeat(5_000), ")".repeat(5_000)).parse::<Path>().is_err());
     }
 
     #[test]
