@@ -39,9 +39,11 @@ mod warnings;
 use std::{fs::File, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{
+    MAX_PRINTED_BYTES,
     breaker_status::{LlmState, LlmStatus},
     encoding,
     token_status::TokenStatus,
+    visible::limited,
 };
 use serde::Serialize;
 
@@ -119,20 +121,21 @@ fn template_file(path: &str) -> Result<String, String> {
 /// Prints a failure on stderr, and returns the exit code.
 pub fn report(failure: &Failure) -> ExitCode {
     let Some(code) = failure.exit_code() else { return ExitCode::SUCCESS };
-    let (message, hint) = failure.parts();
-    note!(Tone::Error, "error:"; " {message}");
-    if let Some(hint) = hint {
-        note!(Tone::Hint, "hint:"; " {hint}");
-    }
+    note_failure(failure, Tone::Error, "error:");
     code
 }
 
 /// Prints what may be wrong on stderr, with its next step, where the command goes on.
 pub fn warn(failure: &Failure) {
+    note_failure(failure, Tone::Warning, "warning:");
+}
+
+/// A message may repeat a text of a file, and so be long.
+fn note_failure(failure: &Failure, tone: Tone, head: &str) {
     let (message, hint) = failure.parts();
-    note!(Tone::Warning, "warning:"; " {message}");
+    note!(tone, head; " {}", limited(message, MAX_PRINTED_BYTES));
     if let Some(hint) = hint {
-        note!(Tone::Hint, "hint:"; " {hint}");
+        note!(Tone::Hint, "hint:"; " {}", limited(hint, MAX_PRINTED_BYTES));
     }
 }
 

@@ -7,6 +7,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::visible;
+
+/// Maximum length of the name of a wrong field, in bytes.
+const MAX_PARAM_BYTES: usize = 256;
+
 /// The code of a request that ended because its caller may no longer run the Llm; also in streams, where both daemons know it.
 pub const ACCESS_REVOKED: &str = "access_revoked";
 /// The code of an answer that ended because mcpd could not confirm the caller's access any more.
@@ -82,10 +87,10 @@ impl ApiError {
         }
     }
 
-    /// Names the field that is wrong.
+    /// Names the field that is wrong. A request's own key can be as long as its body, so a long one is cut.
     #[must_use]
     pub fn with_param(mut self, param: impl Into<String>) -> Self {
-        self.error.param = Some(param.into());
+        self.error.param = Some(visible::short(&param.into(), MAX_PARAM_BYTES));
         self
     }
 

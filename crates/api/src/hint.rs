@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::visible;
+
+/// Maximum length of a printed message or hint, in bytes: it may repeat a long text of a file.
+pub const MAX_PRINTED_BYTES: usize = 4096;
+
 const SEPARATOR: &str = "\nhint: ";
 
 /// An error for a person. Displays as the message alone, so that contexts can be put before it.
@@ -25,11 +30,12 @@ impl HintedError {
         Self::new(message, Some(hint))
     }
 
-    /// The lines that a program prints.
+    /// The lines that a program prints, safe for a terminal: control characters are written out, and long texts are cut.
     pub fn lines(&self) -> String {
+        let message = printed(&self.message);
         match &self.hint {
-            Some(hint) => format!("{}{SEPARATOR}{hint}", self.message),
-            None => self.message.clone(),
+            Some(hint) => format!("{message}{SEPARATOR}{}", printed(hint)),
+            None => message,
         }
     }
 
@@ -40,6 +46,10 @@ impl HintedError {
             None => Self { message: lines.trim().to_owned(), hint: None },
         }
     }
+}
+
+fn printed(text: &str) -> String {
+    visible::escape(&visible::limited(text, MAX_PRINTED_BYTES)).into_owned()
 }
 
 #[cfg(test)]
@@ -54,5 +64,13 @@ mod tests {
             assert_eq!(HintedError::parse(&format!("{}\n", error.lines())), error);
             assert_eq!(error.to_string(), "it failed");
         }
+    }
+
+    #[test]
+    fn printed_lines_are_safe_for_a_terminal() {
+        let error = HintedError::with("\u{1b}[31mred", "é".repeat(1_000_000));
+        let lines = error.lines();
+        assert!(lines.starts_with("\\u001b[31mred\nhint: éé") && lines.ends_with("é…"), "{}", &lines[..40]);
+        assert!(lines.len() < 5_000, "{}", lines.len());
     }
 }

@@ -48,7 +48,7 @@ pub mod yaml;
 pub use document::{Document, DocumentError};
 pub use duration::HumanDuration;
 pub use error::{ApiError, ErrorKind};
-pub use hint::HintedError;
+pub use hint::{HintedError, MAX_PRINTED_BYTES};
 pub use id::Id;
 pub use kind::{Kind, Verb};
 pub use money::Usd;

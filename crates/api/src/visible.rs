@@ -86,6 +86,14 @@ pub fn short(text: &str, max: usize) -> String {
     short
 }
 
+/// The text up to about `max` bytes; a text that was cut ends in `…`. Nothing is escaped.
+pub fn limited(text: &str, max: usize) -> Cow<'_, str> {
+    match text.get(..text.floor_char_boundary(max)) {
+        Some(cut) if cut.len() < text.len() => Cow::Owned(format!("{cut}{CUT}")),
+        _ => Cow::Borrowed(text),
+    }
+}
+
 const fn is_break(character: char) -> bool {
     matches!(character, '\n' | '\r' | '\t')
 }

@@ -11,6 +11,25 @@ fn llm() -> Value {
 }
 
 #[tokio::test]
+async fn long_keys_get_short_answers() {
+    let mcpd = Mcpd::start().await;
+    let (admin, key) = (mcpd.admin(), "k".repeat(100_000));
+    let mut document = llm();
+    document[key.as_str()] = json!(1);
+    let put = mcpd.request(Method::PUT, "/api/v1/llms/claude", &admin).json(&document);
+    for answer in [
+        mcpd.post("/api/v1/llms", &admin, &document).await,
+        mcpd.post("/api/v1/apply", &admin, &json!([document])).await,
+        put.send().await.unwrap(),
+        mcpd.get(&format!("/api/v1/llms?{}=1", &key[..4_000]), &admin).await,
+    ] {
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("kkkk") && text.len() < 3_000, "{}", text.len());
+    }
+}
+
+#[tokio::test]
 async fn unseen_characters_are_refused_everywhere() {
     let mcpd = Mcpd::start().await;
     mcpd.apply(json!([llm()])).await;

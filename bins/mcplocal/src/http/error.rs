@@ -28,12 +28,10 @@ impl LocalHttpError {
 
     /// 400 with the field that is wrong.
     pub fn invalid(param: &str, message: impl Into<String>) -> Self {
-        let mut error =
+        let Self { status, body } =
             Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidRequestError, "invalid_request", message);
-        if !param.is_empty() {
-            error.body.error.param = Some(param.to_owned());
-        }
-        error
+        let body = if param.is_empty() { body } else { Box::new(body.with_param(param)) };
+        Self { status, body }
     }
 
     /// 400 where an address carries a credential: addresses end up in logs and histories, so even a valid one is refused, as
