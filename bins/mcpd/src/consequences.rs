@@ -18,6 +18,8 @@ use crate::{
 const MAX_ACCOUNTS: usize = 100;
 /// Maximum of Llms that are examined for each.
 const MAX_LLMS: usize = 500;
+/// Llms of an account that are named; others are counted.
+const SHOWN_LLMS: usize = 20;
 /// What people do with Llms.
 const USES: [Verb; 2] = [Verb::Run, Verb::View];
 
@@ -62,6 +64,17 @@ impl RightsDelta {
     /// The Llms that the account may use in this way.
     pub fn of(&self, verb: Verb) -> impl Iterator<Item = &Name> + Clone {
         self.uses.iter().filter(move |used| used.verb == verb).map(|used| &used.llm)
+    }
+
+    /// What the account would lose, in sentences.
+    fn losses(&self) -> Vec<String> {
+        let Subject { kind, name } = &self.account;
+        let uses = USES
+            .into_iter()
+            .filter(|verb| self.of(*verb).next().is_some())
+            .map(|verb| format!("{kind} `{name}` may no longer {} {}", verb.as_str(), listed(self.of(verb))));
+        let rules = self.rules.iter().map(|rule| format!("{kind} `{name}` loses the rule {rule}"));
+        uses.chain(rules).collect()
     }
 }
 
@@ -118,6 +131,39 @@ impl Consequences {
             more_accounts,
             requests: app.access.would_end(&plan.after),
         }
+    }
+}
+
+/// What accounts lose by a planned change, as the warnings of a dry run; for a caller who may view the rights of all.
+///
+/// # Errors
+/// When the question has no answer.
+pub async fn losses(app: &Arc<App>, caller: Caller, after: Snapshot) -> Result<Vec<String>, NoAnswer> {
+    let (of_app, account) = (Arc::clone(app), caller.principal.id.clone());
+    let work = move || {
+        let (deltas, more_accounts) = deltas(&caller.snapshot, &after, &caller);
+        // An account that is deleted has a warning of its own.
+        let stays = |of: &Subject| after.by_name(of.kind.kind(), of.name.as_str()).is_some();
+        let of_others = deltas.iter().filter(|delta| stays(&delta.account));
+        let mut lines: Vec<String> = of_others.flat_map(RightsDelta::losses).collect();
+        if more_accounts > 0 {
+            lines.push(format!("{more_accounts} more accounts would lose rights"));
+        }
+        match of_app.access.would_end(&after) {
+            0 => {}
+            requests => lines.push(format!("running requests of this replica that would end: {requests}")),
+        }
+        lines
+    };
+    app.record_questions.answer(&account, work).await
+}
+
+/// Names of a list, and how many more there are.
+pub fn listed<'a>(names: impl Iterator<Item = &'a Name> + Clone) -> String {
+    let shown: Vec<&str> = names.clone().take(SHOWN_LLMS).map(Name::as_str).collect();
+    match names.count().saturating_sub(SHOWN_LLMS) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -9,6 +9,7 @@ mod body;
 mod capture;
 mod console;
 mod domain_errors;
+mod dry_run;
 pub mod error;
 mod exchange;
 mod feed;

@@ -11,6 +11,12 @@ use mcpctl_testkit::daemons::Mcpd;
 use crate::shell::Shell;
 
 const WORLD: &str = "\
+kind: Llm
+name: gpt
+type: openai
+url: http://127.0.0.1:9/v1
+model: m
+---
 kind: User
 name: alice
 labels: {team: red}
@@ -188,6 +194,11 @@ async fn deletion_goes_on_after_what_cannot_be_removed() {
     let dry = shell.run(&["delete", "user", "alice", "--dry-run=server"]).await;
     assert_eq!(dry.stdout, "users/alice deleted (dry run)\n");
     assert!(dry.stderr.contains("RoleBinding `alice-runs` is deleted too"), "{}", dry.stderr);
+    let runs = ["delete", "rolebinding", "alice-runs", "--dry-run"];
+    assert_eq!(shell.run(&runs).await.stderr, "", "she may run it as a member of the group");
+    shell.run(&["delete", "rolebinding", "crew-runs"]).await.succeeded();
+    let dry = shell.run(&runs).await;
+    assert!(dry.stderr.contains("User `alice` may no longer run gpt"), "{}", dry.stderr);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, query::Query};
+use super::{dry_run, error::HttpError, query::Query};
 use crate::{
     app::App,
     caller::Caller,
@@ -98,9 +98,11 @@ pub async fn apply(
     }
     let ApplyQuery { dry_run, skip_check, resources } = query.0;
     let principal = caller.principal.clone();
-    let plan = commit(&app, caller, intents, WriteOptions { dry_run, skip_check })
+    let planned_by = dry_run.then(|| caller.clone());
+    let mut plan = commit(&app, caller, intents, WriteOptions { dry_run, skip_check })
         .await
         .map_err(|error| HttpError::from(error.cause).in_document(error.intent))?;
+    dry_run::warn_of_losses(&app, planned_by, &mut plan).await?;
     let mut results = plan.results;
     if resources {
         for (applied, stored) in results.iter_mut().zip(&plan.resources) {

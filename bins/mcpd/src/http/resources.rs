@@ -18,6 +18,7 @@ use serde::Deserialize;
 use utoipa::OpenApi;
 
 use super::{
+    dry_run,
     error::HttpError,
     merge_patch,
     path::{Path, kind},
@@ -272,14 +273,16 @@ pub async fn delete(
     let expected = if_match(&headers)?;
     let intent = Intent::Delete { kind, target, expected };
     let options = WriteOptions { dry_run: query.0.dry_run, ..WriteOptions::default() };
-    let plan = commit(&app, caller, vec![intent], options).await.map_err(|error| error.cause)?;
+    let planned_by = options.dry_run.then(|| caller.clone());
+    let mut plan = commit(&app, caller, vec![intent], options).await.map_err(|error| error.cause)?;
+    dry_run::warn_of_losses(&app, planned_by, &mut plan).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     warn(&mut response, &plan.warnings);
     Ok(response)
 }
 
 async fn one(
-    app: &App,
+    app: &Arc<App>,
     caller: Caller,
     intent: Intent,
     query: WriteQuery,
@@ -287,9 +290,11 @@ async fn one(
 ) -> Result<Response, HttpError> {
     let principal = caller.principal.clone();
     let WriteQuery { dry_run, skip_check } = query;
-    let plan = commit(app, caller, vec![intent], WriteOptions { dry_run, skip_check })
+    let planned_by = dry_run.then(|| caller.clone());
+    let mut plan = commit(app, caller, vec![intent], WriteOptions { dry_run, skip_check })
         .await
         .map_err(|error| error.cause)?;
+    dry_run::warn_of_losses(app, planned_by, &mut plan).await?;
     let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
     // The right to write is not the right to view, so the response shows only what the writer may view.
     let may_view =

@@ -93,3 +93,47 @@ async fn dry_runs_of_single_writes_store_nothing() {
     let after: Value = mcpd.get("/api/v1/groups/g", &mcpd.admin()).await.json().await.unwrap();
     assert_eq!(after, before);
 }
+
+#[tokio::test]
+async fn dry_runs_state_what_accounts_would_lose_to_those_who_may_view_it() {
+    let mcpd = Mcpd::start().await;
+    let user = |name: &str| json!({"kind": "User", "name": name});
+    let binding = |subjects: Value| json!({"kind": "RoleBinding", "name": "runs", "role": "llm-user", "subjects": subjects});
+    mcpd.llm("gpt", "http://127.0.0.1:1").await;
+    mcpd.llm("claude", "http://127.0.0.1:1").await;
+    mcpd.apply(json!([user("alice"), user("bob"), binding(json!([user("alice"), user("bob")]))])).await;
+    // Who holds the rights may take them away, without the right to view whose they are.
+    let rules = json!([
+        {"kinds": ["RoleBinding"], "verbs": ["view", "edit"], "names": ["*"]},
+        {"kinds": ["Llm"], "verbs": ["view", "run"], "names": ["*"]},
+    ]);
+    let clerk = mcpd.user_with_rules("clerk", rules).await;
+    let admin = mcpd.admin();
+    let warnings = async |method: Method, path: &str, bearer: &str, body: &Value| {
+        let answer = mcpd.request(method, path, bearer).json(body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        let header = answer.headers().get("mcpctl-warning").map(|value| value.to_str().unwrap().to_owned());
+        format!("{}{}", header.unwrap_or_default(), answer.text().await.unwrap())
+    };
+
+    let path = "/api/v1/rolebindings/runs";
+    let of_alice = "User `alice` may no longer run claude, gpt";
+    let of_bob = "User `bob` may no longer run claude, gpt";
+    let dry = format!("{path}?dryRun=true");
+    let deleted = warnings(Method::DELETE, &dry, &admin, &Value::Null).await;
+    assert!(deleted.contains(of_alice) && deleted.contains(of_bob), "{deleted}");
+    for (method, path, body) in [
+        (Method::PUT, dry.as_str(), binding(json!([user("bob")]))),
+        (Method::PATCH, dry.as_str(), json!({"subjects": [user("bob")]})),
+        (Method::POST, "/api/v1/apply?dryRun=true", json!([binding(json!([user("bob")]))])),
+    ] {
+        let shown = warnings(method.clone(), path, &admin, &body).await;
+        assert!(shown.contains(of_alice) && !shown.contains(of_bob), "{method} {path}: {shown}");
+    }
+    let gone = warnings(Method::DELETE, "/api/v1/users/alice?dryRun=true", &admin, &Value::Null).await;
+    assert!(!gone.contains("no longer run"), "its deletion is stated: {gone}");
+    let unseen = warnings(Method::DELETE, &dry, &clerk, &Value::Null).await;
+    assert!(!unseen.contains("alice"), "{unseen}");
+    let made = warnings(Method::DELETE, path, &admin, &Value::Null).await;
+    assert!(!made.contains("alice"), "a write states what it does, and no more: {made}");
+}

@@ -25,12 +25,10 @@ use crate::{
     caller::Caller,
     clock,
     commit::{WriteOptions, commit},
-    consequences::{Consequences, ConsequencesError, Direction, RightsDelta},
+    consequences::{Consequences, ConsequencesError, Direction, RightsDelta, listed},
     writes::Intent,
 };
 
-/// Llms that the page names of each account; it counts the others.
-const SHOWN_LLMS: usize = 20;
 /// Changes that the page lists, and warnings; it counts the others.
 const SHOWN_CHANGES: usize = 50;
 
@@ -127,15 +125,6 @@ impl ConfirmationPage {
         [listed(changes), listed(warnings)].concat()
     }
 
-    /// Names of a list, and how many more there are.
-    fn names<'a>(names: impl Iterator<Item = &'a Name> + Clone) -> String {
-        let shown: Vec<&str> = names.clone().take(SHOWN_LLMS).map(Name::as_str).collect();
-        match names.count().saturating_sub(SHOWN_LLMS) {
-            0 => shown.join(", "),
-            more => format!("{} and {more} more", shown.join(", ")),
-        }
-    }
-
     /// The Llms that an account keeps, by the binding that gives them.
     fn kept(delta: &RightsDelta) -> Vec<(String, String)> {
         let mut by_binding: BTreeMap<String, Vec<&Name>> = BTreeMap::new();
@@ -143,6 +132,6 @@ impl ConfirmationPage {
             let via = via_group.as_ref().map(|group| format!(", by group {group}")).unwrap_or_default();
             by_binding.entry(format!("{binding} (role {role}{via})")).or_default().push(llm);
         }
-        by_binding.into_iter().map(|(binding, llms)| (binding, Self::names(llms.into_iter()))).collect()
+        by_binding.into_iter().map(|(binding, llms)| (binding, listed(llms.into_iter()))).collect()
     }
 }
