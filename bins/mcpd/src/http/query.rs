@@ -1,5 +1,7 @@
 //! Reads query strings: unknown or malformed parameters are errors. And what lists take: a label selector and a page.
 
+use std::borrow::Cow;
+
 use axum::{
     extract::FromRequestParts,
     http::{Uri, request::Parts},
@@ -9,7 +11,13 @@ use mcpctl_api::{
     selector::{Selector, SelectorError},
     spec::{Subject, SubjectKind},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{
+        DeserializeOwned,
+        value::{self, MapDeserializer},
+    },
+};
 
 use super::error::HttpError;
 
@@ -29,9 +37,20 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 /// # Errors
 /// A parameter that is unknown or malformed.
 pub fn read<T: DeserializeOwned>(address: &Uri) -> Result<T, HttpError> {
-    axum::extract::Query::<T>::try_from_uri(address)
-        .map(|query| query.0)
-        .map_err(|error| HttpError::invalid("", format!("the query string: {}", root_cause(&error))))
+    axum::extract::Query::<T>::try_from_uri(address).map(|query| query.0).map_err(|error| malformed(&error))
+}
+
+/// Fields of a query, each of which reads its value from the text itself.
+///
+/// # Errors
+/// A parameter that is unknown or malformed.
+pub fn from_texts<T: DeserializeOwned>(pairs: Vec<(Cow<'_, str>, Cow<'_, str>)>) -> Result<T, HttpError> {
+    let fields = MapDeserializer::<_, value::Error>::new(pairs.into_iter());
+    T::deserialize(fields).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &dyn std::error::Error) -> HttpError {
+    HttpError::invalid("", format!("the query string: {}", root_cause(error)))
 }
 
 /// What an error of serde is about, without the words around it.

@@ -1,11 +1,8 @@
 //! What the lists of records have in common, the audit and the failover ledger: fields of the filter, and pages.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
-use axum::{
-    extract::FromRequestParts,
-    http::{Uri, request::Parts},
-};
+use axum::{extract::FromRequestParts, http::request::Parts};
 use mcpctl_api::{
     Id,
     audit::{AuditDecision, AuditEntry, AuditPage},
@@ -121,14 +118,8 @@ impl<S: Sync, O: OwnFields> FromRequestParts<S> for RecordFields<O> {
         let query = parts.uri.query().unwrap_or_default();
         let pairs = form_urlencoded::parse(query.as_bytes());
         let (common, own): (Vec<_>, Vec<_>) = pairs.partition(|(name, _)| COMMON.contains(&&**name));
-        Ok(Self { common: read(common)?, own: read(own)? })
+        Ok(Self { common: query::from_texts(common)?, own: query::from_texts(own)? })
     }
-}
-
-fn read<T: DeserializeOwned>(pairs: Vec<(Cow<'_, str>, Cow<'_, str>)>) -> Result<T, HttpError> {
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let address = format!("/?{query}").parse::<Uri>();
-    query::read(&address.map_err(|_| HttpError::invalid("", "the query string cannot be read"))?)
 }
 
 /// The class of a row's decision in the style sheet.
