@@ -21,6 +21,7 @@ pub mod fault_table;
 pub mod faults;
 pub mod gateway;
 pub mod issuer;
+pub mod journal;
 pub mod kills;
 pub mod link;
 pub mod model_server;

@@ -1,9 +1,11 @@
 //! Long lists are read to their last row by the links of their pages, and each row is on one page.
 
-use mcpctl_api::{Id, agent::FailoverOutcome};
-use mcpctl_journal::{CallerKind, ChainHead, JournalEntry, Line, Served};
-use mcpctl_testkit::daemons::{Mcpd, McpdOptions, UNBOUNDED_WRITES};
-use reqwest::{Method, StatusCode};
+use mcpctl_api::Id;
+use mcpctl_testkit::{
+    daemons::{Mcpd, McpdOptions, UNBOUNDED_WRITES},
+    journal,
+};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, Page};
@@ -86,34 +88,8 @@ async fn audit_is_read_to_the_oldest_row_while_rows_are_added() {
 
 /// Lines of failovers that an agent reports as the holder of this token.
 async fn report(mcpd: &Mcpd, bearer: &str, agent: &Id, count: usize) {
-    let mut head = ChainHead::genesis(agent);
-    let mut lines = Vec::new();
-    for number in 0..count {
-        let served = Served {
-            request: format!("r{number}"),
-            who: "alice".to_owned(),
-            caller: CallerKind::User,
-            llm: Some("gpt".to_owned()),
-            llm_id: None,
-            provider: "desk".to_owned(),
-        };
-        let entry = JournalEntry::Failover {
-            at: jiff::Timestamp::now(),
-            served,
-            class: Some("connect".to_owned()),
-            access: vec!["allowed".to_owned()],
-            outcome: FailoverOutcome::Served,
-            reason: None,
-            proof: None,
-        };
-        let (line, next) = Line::after(head, &entry).unwrap();
-        head = next;
-        lines.push(String::from_utf8(line).unwrap());
-    }
-    let path = format!("/api/v1/agents/{agent}/journal");
-    let request = mcpd.request(Method::POST, &path, bearer).header("content-type", "application/x-ndjson");
-    let answer = request.body(lines.join("\n")).send().await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
+    let entries: Vec<_> = (0..count).map(|number| journal::failover(&format!("r{number}"), "gpt")).collect();
+    journal::hand_over(mcpd, bearer, agent, &entries).await;
 }
 
 #[tokio::test]

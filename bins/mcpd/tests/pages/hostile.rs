@@ -2,8 +2,8 @@
 
 use mcpctl_api::{Id, agent::FailoverOutcome};
 use mcpctl_browser::{Browser, View};
-use mcpctl_journal::{CallerKind, ChainHead, JournalEntry, Line, Served};
-use mcpctl_testkit::model_server::Reply;
+use mcpctl_journal::{CallerKind, JournalEntry, Served};
+use mcpctl_testkit::{journal, model_server::Reply};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -80,16 +80,7 @@ async fn report(world: &World, text: &str) {
             cost: 0,
         },
     ];
-    let (mut head, mut lines) = (ChainHead::genesis(&agent), Vec::new());
-    for entry in &entries {
-        let (line, next) = Line::after(head, entry).unwrap();
-        head = next;
-        lines.push(String::from_utf8(line).unwrap());
-    }
-    let path = format!("/api/v1/agents/{agent}/journal");
-    let request = world.mcpd().request(Method::POST, &path, &world.bob);
-    let request = request.header("content-type", "application/x-ndjson").body(lines.join("\n"));
-    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    journal::hand_over(world.mcpd(), &world.bob, &agent, &entries).await;
 }
 
 /// Nothing of a text has become a part of the page, in a wide window and in a narrow one.
