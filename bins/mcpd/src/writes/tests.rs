@@ -13,7 +13,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_access::{Change, Confidential, ListedIssuers, Principal, Snapshot, Stored, builtin};
 use mcpctl_api::{
-    Document, HumanDuration, Id, Kind, Resource, Revision, Spec, Verb,
+    Document, HumanDuration, Id, Kind, Name, Resource, Revision, Spec, Verb,
     oidc::IssuerUrl,
     spec::{
         ExternalIdentity, GroupClaim, GroupSpec, RoleSpec, Rule, Subject, SubjectKind, TokenOrigin, TokenSpec,
@@ -23,7 +23,7 @@ use mcpctl_api::{
 use proptest::prelude::*;
 
 use super::{
-    Intent, Vault,
+    Intent, Refusal, Vault,
     external::identity,
     plan,
     rotation::Rotation,
@@ -831,6 +831,35 @@ fn check_again(world: &Snapshot, presented: &[u8; 32], step: &Step) -> Result<()
     Ok(())
 }
 
+/// What the console offers is what a write would be allowed.
+fn check_offers(world: &Snapshot, actor: &Principal) -> Result<(), TestCaseError> {
+    let offered = |is_offered: bool, intent: Intent, what: &Name| {
+        let refusal = plan(world, actor, now(), &Plain, vec![intent]).err().map(|(_, refusal)| refusal);
+        match refusal {
+            // An administrator remains, whatever rights the actor has.
+            Some(Refusal::LastAdministrator) => {}
+            refusal => {
+                prop_assert_eq!(is_offered, refusal.is_none(), "{} {}: {:?}", actor.subject, what, refusal)
+            }
+        }
+        Ok(())
+    };
+    for account in world.all(Kind::User) {
+        let mut document = account.resource.to_document();
+        let Spec::User(user) = &mut document.spec else { continue };
+        user.disabled = !user.disabled;
+        let subject = Subject { kind: SubjectKind::User, name: account.name().clone() };
+        let (target, write) = (account.id().to_string(), document.into());
+        let switch = Intent::Replace { target, write, expected: None };
+        offered(world.may_switch_account(actor, &subject), switch, account.name())?;
+    }
+    for token in world.all(Kind::Token) {
+        let end = Intent::Delete { kind: Kind::Token, target: token.id().to_string(), expected: None };
+        offered(world.may_revoke_token(actor, token, now()), end, token.name())?;
+    }
+    Ok(())
+}
+
 /// Each case is a sequence of many judged writes.
 fn cases() -> ProptestConfig {
     let default = ProptestConfig::default();
@@ -903,6 +932,11 @@ proptest! {
                 check_again(&world, &presented, &step)?;
             }
             check_credentials(&world, &credentials)?;
+        }
+        for (presented, ..) in &credentials {
+            if let Ok(actor) = world.authenticate(presented, now()) {
+                check_offers(&world, &actor)?;
+            }
         }
         check_made_again(&world)?;
     }
