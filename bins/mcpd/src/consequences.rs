@@ -45,6 +45,8 @@ pub struct Consequences {
     pub more_accounts: usize,
     /// Requests of this replica that end.
     pub requests: usize,
+    /// Whether the credential in use is not accepted any more.
+    pub signs_out: bool,
 }
 
 /// Rights that an account has on one side of a change alone.
@@ -130,6 +132,7 @@ impl Consequences {
             deltas,
             more_accounts,
             requests: app.access.would_end(&plan.after),
+            signs_out: caller.within(Arc::new(plan.after.clone())).is_err(),
         }
     }
 }

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use mcpctl_api::{
-    Kind,
+    Kind, Revision,
     question::{IssuedToken, RotationRequest, TokenRequest},
 };
 use mcpctl_secret::token::{self, MintedToken, Prefix};
@@ -62,14 +62,15 @@ pub(super) async fn make(app: &App, caller: Caller, request: TokenRequest) -> Re
     issue(app, caller, making(request)?).await
 }
 
-/// Gives the token of this id or name a new secret.
+/// Gives the token of this id or name a new secret, if it still has this revision.
 pub(super) async fn renew(
     app: &App,
     caller: Caller,
     target: String,
+    expected: Revision,
     request: RotationRequest,
 ) -> Result<IssuedToken, HttpError> {
-    issue(app, caller, renewing(target, request)?).await
+    issue(app, caller, renewing(target, Some(expected), request)?).await
 }
 
 /// A write that makes a secret, and the secret.
@@ -82,11 +83,15 @@ fn making(request: TokenRequest) -> Result<Issuing, HttpError> {
     Ok((Intent::IssueToken(NewToken { name, subject, expires_in, rules, hash, prefix }), minted))
 }
 
-fn renewing(target: String, request: RotationRequest) -> Result<Issuing, HttpError> {
+fn renewing(
+    target: String,
+    expected: Option<Revision>,
+    request: RotationRequest,
+) -> Result<Issuing, HttpError> {
     let RotationRequest { grace, expires_in } = request;
     let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
     let (hash, prefix) = (minted.hash(), minted.beginning().to_owned());
-    Ok((Intent::RotateToken(Rotation { target, grace, expires_in, hash, prefix }), minted))
+    Ok((Intent::RotateToken(Rotation { target, expected, grace, expires_in, hash, prefix }), minted))
 }
 
 async fn issue(app: &App, caller: Caller, (intent, minted): Issuing) -> Result<IssuedToken, HttpError> {
@@ -129,7 +134,7 @@ pub(super) async fn rotate(
         return Err(HttpError::no_route(&format!("/api/v1/{segment}/{target}/rotate")));
     }
     let request = serde_json::from_slice(&body).map_err(|error| HttpError::invalid("", error.to_string()))?;
-    answer(&app, caller, renewing(target, request)?, query.0.dry_run).await
+    answer(&app, caller, renewing(target, None, request)?, query.0.dry_run).await
 }
 
 /// The response with a new token.

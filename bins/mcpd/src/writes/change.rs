@@ -256,7 +256,7 @@ impl Planner<'_> {
     }
 }
 
-fn check_revision(existing: &Stored, expected: Revision) -> Result<(), Refusal> {
+pub(super) fn check_revision(existing: &Stored, expected: Revision) -> Result<(), Refusal> {
     let actual = existing.resource.revision;
     if actual == expected {
         return Ok(());

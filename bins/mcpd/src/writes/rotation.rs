@@ -5,12 +5,14 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use mcpctl_access::{Confidential, Denied, Stored};
 use mcpctl_api::{
-    HumanDuration, Id, Kind, Name, Resource, Spec, Verb, question::ApplyOutcome, spec::TokenSpec,
+    HumanDuration, Id, Kind, Name, Resource, Revision, Spec, Verb, question::ApplyOutcome, spec::TokenSpec,
 };
 use mcpctl_secret::token::TokenHash;
 
 use super::{
-    Planner, Refusal, invalid, invalid_hint,
+    Planner, Refusal,
+    change::check_revision,
+    invalid, invalid_hint,
     own_token::made_for,
     shown,
     token::{MAX_VALIDITY, check_validity, expiry},
@@ -24,6 +26,8 @@ const MAX_GRACE: HumanDuration = HumanDuration::from_secs(7 * 24 * 3600);
 pub struct Rotation {
     /// Id or name of the token.
     pub target: String,
+    /// The revision that the token must still have.
+    pub expected: Option<Revision>,
     /// How long the old secret stays valid; it ends at once where left out.
     pub grace: Option<HumanDuration>,
     /// How long the new secret is valid; as long as the old one was made for where left out.
@@ -41,7 +45,7 @@ impl Planner<'_> {
         &mut self,
         rotation: Rotation,
     ) -> Result<(Arc<Stored>, ApplyOutcome), Refusal> {
-        let Rotation { target, grace, expires_in, hash, prefix } = rotation;
+        let Rotation { target, expected, grace, expires_in, hash, prefix } = rotation;
         let existing = self.batch.resolve(Kind::Token, &target);
         let name = existing.as_ref().map_or(target.as_str(), |stored| stored.name().as_str());
         let by_rule = self.before.authorize_name(self.actor, Verb::Create, Kind::Token, name).is_ok();
@@ -63,6 +67,9 @@ impl Planner<'_> {
         };
         let existing = existing.ok_or_else(missing)?;
         let Spec::Token(old) = &existing.resource.spec else { return Err(missing().into()) };
+        if let Some(expected) = expected {
+            check_revision(&existing, expected)?;
+        }
         self.before
             .check_rotation(self.actor, old)
             .map_err(|escalation| shown(self.before, self.actor, escalation))?;

@@ -909,6 +909,7 @@ proptest! {
                 let hash = new_hash(&Id::mint());
                 let rotation = Rotation {
                     target: old.name().to_string(),
+                    expected: Some(old.resource.revision),
                     grace: Some(HumanDuration::from_secs(grace * 3600)),
                     expires_in: Some(HumanDuration::from_secs(hours * 3600)),
                     hash: hash.into(),

@@ -56,7 +56,7 @@ async fn account_is_disabled_and_enabled_as_it_was_shown() {
     mcpd.apply(json!([{"kind": "User", "name": "alice", "displayName": "Alice"}])).await;
     let page = admin.post(DISABLE, DISABLE, &[("expected", &shown)]).await;
     page.is(StatusCode::PRECONDITION_FAILED).has("is at revision");
-    admin.post(DISABLE, DISABLE, &[]).await.is(StatusCode::PRECONDITION_FAILED);
+    admin.post(ALICE, DISABLE, &[]).await.is(StatusCode::PRECONDITION_FAILED);
     assert_eq!(status(&mcpd, &alice).await, StatusCode::OK);
 
     let shown = admin.get(DISABLE).await.hidden("expected");
@@ -245,7 +245,9 @@ async fn account_is_changed_by_those_alone_who_may_and_to_others_nothing_is_offe
         let user: Value = mcpd.get("/api/v1/users/alice", &mcpd.admin()).await.json().await.unwrap();
         let expected = user["revision"].to_string();
         browser.post(ALICE, DISABLE, &[("expected", &expected)]).await.is(StatusCode::FORBIDDEN);
-        browser.post(ALICE, REVOKE_TOKEN, &[]).await.is(StatusCode::FORBIDDEN);
+        let token: Value = mcpd.get("/api/v1/tokens/alice-token", &mcpd.admin()).await.json().await.unwrap();
+        let expected = token["revision"].to_string();
+        browser.post(ALICE, REVOKE_TOKEN, &[("expected", &expected)]).await.is(StatusCode::FORBIDDEN);
         browser.post(ALICE, END_SESSIONS, &[]).await.is(StatusCode::BAD_REQUEST);
         assert_eq!(denials(name).await, before + 2, "{name}");
         assert_eq!(status(&mcpd, &alice).await, StatusCode::OK, "{name}");
@@ -268,6 +270,52 @@ async fn account_is_changed_by_those_alone_who_may_and_to_others_nothing_is_offe
     assert_eq!(denials("user/alice").await, before + 2);
 }
 
+/// Who deletes an account or a token and makes another one of the name changes what an old form is about.
+#[tokio::test]
+async fn old_forms_do_not_touch_a_later_token_or_account_of_the_name() {
+    let (mcpd, alice) = with_alice().await;
+    mcpd.apply(json!([{"kind": "User", "name": "bob"}])).await;
+    let admin = Browser::signed_in(&mcpd, &mcpd.admin()).await;
+    let _session = Browser::signed_in(&mcpd, &alice).await;
+    let one = "/console/tokens/alice-token";
+    let rotate = "/console/tokens/alice-token/rotate";
+    let (revoked, rotated) =
+        (admin.get(REVOKE_TOKEN).await.hidden("expected"), admin.get(one).await.hidden("expected"));
+    let ended = admin.get(END_SESSIONS).await.hidden("account");
+    mcpd.delete("/api/v1/users/alice", &mcpd.admin()).await;
+    mcpd.apply(json!([{"kind": "User", "name": "alice"}])).await;
+    let later = made(&mcpd, &mcpd.admin(), "alice-token", "bob").await;
+    let other = Browser::signed_in(&mcpd, &made(&mcpd, &mcpd.admin(), "alice-other", "alice").await).await;
+
+    let page = admin.post(ALICE, REVOKE_TOKEN, &[("expected", &revoked)]).await;
+    page.is(StatusCode::PRECONDITION_FAILED);
+    let page = admin.post(ALICE, rotate, &[("expected", &rotated), ("grace", "")]).await;
+    page.is(StatusCode::PRECONDITION_FAILED);
+    for path in [REVOKE_TOKEN, rotate] {
+        admin.post(ALICE, path, &[("grace", "")]).await.is(StatusCode::PRECONDITION_FAILED);
+    }
+    let page = admin.post(ALICE, END_SESSIONS, &[("account", &ended)]).await;
+    page.is(StatusCode::PRECONDITION_FAILED).has("is not the account whose sessions were shown");
+    assert_eq!(status(&mcpd, &later).await, StatusCode::OK);
+    other.get("/console/llms").await.is(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn page_of_a_change_names_the_own_sign_out_and_no_id() {
+    let (mcpd, alice) = with_alice().await;
+    let session = Browser::signed_in(&mcpd, &alice).await;
+    session.get("/console/tokens/alice-token").await.has("Your session was begun with it");
+    session.get(REVOKE_TOKEN).await.is(StatusCode::OK).has("you will be signed out");
+    let page = session.post(REVOKE_TOKEN, REVOKE_TOKEN, &[]).await;
+    assert_eq!(page.header("location"), "/console/sign-in?signed_out=true");
+    let view_all = json!([{"kinds": ["*"], "verbs": ["view"], "names": ["*"]}]);
+    let viewer = Browser::signed_in(&mcpd, &mcpd.user_with_rules("viewer", view_all).await).await;
+    viewer.get(DISABLE).await.is(StatusCode::FORBIDDEN).has("<code>alice</code>");
+    let stranger = Browser::at(&mcpd);
+    let page = stranger.post("/console/sign-in", "/console/sign-in", &[("token", &alice)]).await;
+    page.is(StatusCode::UNAUTHORIZED).has("its account is disabled").lacks("Bearer");
+}
+
 #[tokio::test]
 async fn last_administrator_stays_and_another_one_signs_itself_out() {
     let (mcpd, alice) = with_alice().await;
@@ -286,7 +334,7 @@ async fn last_administrator_stays_and_another_one_signs_itself_out() {
     // A token that the first administrator has made is void without that account.
     let alice = made(&mcpd, &alice, "alice-own", "alice").await;
     let page = admin.get(own).await;
-    page.is(StatusCode::OK).has("It is your own account: you will be signed out");
+    page.is(StatusCode::OK).has("you cannot enable it yourself").has("you will be signed out");
     let page = admin.post(own, own, &[("expected", &page.hidden("expected"))]).await;
     assert_eq!(page.header("location"), "/console/sign-in?signed_out=true");
     assert_eq!(admin.cookie("session"), None);

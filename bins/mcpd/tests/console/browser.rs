@@ -29,6 +29,19 @@ impl Page {
         rest.split('"').next().unwrap().to_owned()
     }
 
+    /// The hidden fields of the form that is sent to this address; the form token alone where the page has no such form.
+    fn hidden_of(&self, to: &str) -> Vec<(String, String)> {
+        let Some(form) = self.html.split(&format!("action=\"{to}\"")).nth(1) else {
+            return vec![("form_token".to_owned(), self.hidden("form_token"))];
+        };
+        let fields = form.split("</form>").next().unwrap().split("type=\"hidden\" name=\"").skip(1);
+        let field = |field: &str| {
+            let (name, rest) = field.split_once("\" value=\"").unwrap();
+            (name.to_owned(), rest.split('"').next().unwrap().replace("&#38;", "&"))
+        };
+        fields.map(field).collect()
+    }
+
     /// The address that the first link with this text leads to.
     pub fn link(&self, text: &str) -> Option<String> {
         let (before, _) = self.html.split_once(&format!("\">{text}</a>"))?;
@@ -96,11 +109,13 @@ impl Browser {
         self.send(Method::GET, path, &[], None).await
     }
 
-    /// Sends a form of the page at `from`.
+    /// Sends a form of the page at `from`, with its hidden fields where they are not given.
     pub async fn post(&self, from: &str, to: &str, fields: &[(&str, &str)]) -> Page {
         let page = self.get(from).await;
-        let token = page.hidden("form_token");
-        let mut all = vec![("form_token", token.as_str())];
+        let hidden = page.hidden_of(to);
+        let given = |name: &str| fields.iter().any(|(other, _)| *other == name);
+        let own = hidden.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut all: Vec<_> = own.filter(|(name, _)| !given(name)).collect();
         all.extend(fields);
         self.send_form(to, &all, &[]).await
     }

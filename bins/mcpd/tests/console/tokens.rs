@@ -83,7 +83,9 @@ async fn only_own_tokens_are_listed_and_others_cannot_be_touched() {
     let own = browser.get(TOKENS).await;
     let name = own.html.split("this session").next().unwrap().rsplit("/console/tokens/").next().unwrap();
     let name = name.split('"').next().unwrap().to_owned();
-    let page = browser.post(TOKENS, &format!("/console/tokens/{name}/revoke"), &[]).await;
+    let revoke = format!("/console/tokens/{name}/revoke");
+    browser.get(&revoke).await.has("you will be signed out");
+    let page = browser.post(&revoke, &revoke, &[]).await;
     page.is(StatusCode::SEE_OTHER);
     browser.get(TOKENS).await.is(StatusCode::SEE_OTHER);
 }

@@ -3,10 +3,10 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use axum::{extract::State, response::Response};
+use axum::{extract::State, http::StatusCode, response::Response};
 use mcpctl_access::Stored;
 use mcpctl_api::{
-    Id, Kind, Revision, Spec,
+    ErrorKind, Id, Kind, Revision, Spec,
     spec::{Subject, SubjectKind},
 };
 use serde::Deserialize;
@@ -88,13 +88,11 @@ impl AccountAction {
             Self::Enable => {
                 "Its password, its sign-in at a provider, and its tokens and sessions that have not expired are accepted again."
             }
-            Self::EndSessions => "Its tokens stay, and it may sign in again.",
+            Self::EndSessions => "Its tokens stay, and it may sign in again. A session that begins before you confirm ends too.",
         }
         .to_owned()];
         if is_own && self == Self::Disable {
-            notes.push(
-                "It is your own account: you will be signed out, and cannot enable it yourself.".to_owned(),
-            );
+            notes.push("It is your own account: you cannot enable it yourself.".to_owned());
         }
         if !shows_rights && self != Self::EndSessions {
             notes.push(
@@ -158,19 +156,19 @@ struct Planned {
     account: Subject,
     is_own: bool,
     intents: Vec<Intent>,
-    /// The revision that the account has to have still.
-    expected: Option<Revision>,
+    /// What the form repeats of what was shown.
+    fields: Vec<(&'static str, String)>,
     /// Of an end of sessions.
     counts: SessionCounts,
 }
 
 impl Planned {
-    /// Reads which action is meant. `shown` is the revision that was shown before; on the page itself there is none.
+    /// Reads which action is meant. The form is of the page that was shown before; on that page there is none.
     async fn find(
         app: &App,
         caller: &Caller,
         (segment, name, action): (String, String, String),
-        shown: Option<Revision>,
+        form: Option<&ActionForm>,
     ) -> Result<Self, HttpError> {
         let unknown = || HttpError::no_route(&format!("/console/people/{segment}/{name}/{action}"));
         let found = AccountAction::ALL.into_iter().find(|known| known.segment() == action);
@@ -181,8 +179,13 @@ impl Planned {
             return Err(unknown());
         }
         if action == AccountAction::EndSessions {
+            let id = stored.map_or_else(|| caller.principal.id.clone(), |stored| stored.id().clone());
             let (intents, counts) = session_ends(caller, &account)?;
-            return Ok(Self { action, account, is_own, intents, expected: None, counts });
+            if form.is_some_and(|form| form.account.as_ref() != Some(&id)) {
+                return Err(another(&account));
+            }
+            let fields = vec![("account", id.to_string())];
+            return Ok(Self { action, account, is_own, intents, fields, counts });
         }
         // The own account is there even where the caller may not view it; the dry run decides about the change.
         let own = || caller.snapshot.by_id(&caller.principal.id).cloned();
@@ -193,12 +196,25 @@ impl Planned {
             return Err(HttpError::invalid("", format!("{account} is {state} already"))
                 .hint(format!("nothing is left to do; its page shows its state, and offers to {other} it")));
         }
+        let shown = form.map(|form| Revision(form.expected.unwrap_or_default()));
         let expected = shown.unwrap_or(current.resource.revision);
-        let (target, patch) = (current.id().to_string(), json!({ "disabled": disables }));
+        let (target, patch) = (account.name.to_string(), json!({ "disabled": disables }));
         let intents = vec![resources::merged(&current, target, patch, expected)?];
         let counts = SessionCounts::default();
-        Ok(Self { action, account, is_own, intents, expected: Some(expected), counts })
+        let fields = vec![("expected", expected.to_string())];
+        Ok(Self { action, account, is_own, intents, fields, counts })
     }
+}
+
+/// The account of a form was deleted, and another one has its name.
+fn another(account: &Subject) -> HttpError {
+    HttpError::new(
+        StatusCode::PRECONDITION_FAILED,
+        ErrorKind::ConflictError,
+        "stale_account",
+        format!("{account} is not the account whose sessions were shown"),
+    )
+    .hint("open the page of the account again")
 }
 
 /// The ends of an account's sessions, those that the caller may end and not the one in use.
@@ -222,7 +238,7 @@ pub async fn page(
     caller: Caller,
     Path(parts): Path<(String, String, String)>,
 ) -> Result<Response, HttpError> {
-    let Planned { action, account, is_own, intents, expected, counts } =
+    let Planned { action, account, is_own, intents, fields, counts } =
         Planned::find(&app, &caller, parts, None).await?;
     let may_view_rights = rights::may_view_rights(&caller).is_ok();
     let confirmation = Confirmation {
@@ -233,17 +249,18 @@ pub async fn page(
         direction: if action == AccountAction::Enable { Direction::Gain } else { Direction::Loss },
         shows_rights: may_view_rights && action != AccountAction::EndSessions,
         action: action.path(&account),
-        fields: expected.map(|revision| ("expected", revision.to_string())).into_iter().collect(),
+        fields,
         back: links::person(&account),
         others: Vec::new(),
     };
     confirmation::show(&app, &visit, &caller, intents, confirmation).await
 }
 
-/// The form that confirms it, with the revision that was shown.
+/// The form that confirms it, with the revision that was shown; of an end of sessions, with the id of the account.
 #[derive(Deserialize)]
 pub struct ActionForm {
     expected: Option<u64>,
+    account: Option<Id>,
 }
 
 /// Does it.
@@ -254,9 +271,8 @@ pub async fn change(
     Path(parts): Path<(String, String, String)>,
     Form(form): Form<ActionForm>,
 ) -> Result<Response, HttpError> {
-    let shown = Revision(form.expected.unwrap_or_default());
     let Planned { action, account, intents, counts, .. } =
-        Planned::find(&app, &caller, parts, Some(shown)).await?;
+        Planned::find(&app, &caller, parts, Some(&form)).await?;
     let next = action.done(counts).page(&links::person(&account));
     confirmation::make(&app, &visit, caller, intents, &next).await
 }

@@ -69,7 +69,7 @@ pub async fn admit(app: &Arc<App>, guard: &Guard, mut request: Request, next: Ne
         Ok(()) => {
             request.extensions_mut().insert(visit.clone());
             match body::read(app, request).await {
-                Ok(request) => caught(next.run(request)).await,
+                Ok(request) => own_words(visit.account.is_some(), caught(next.run(request)).await),
                 Err(error) => error.into_response(),
             }
         }
@@ -128,9 +128,7 @@ async fn admitted(
     let session = secrecy::ExposeSecret::expose_secret(&cookie);
     let hash = token::parse(Prefix::Console, session).map_err(|_| signed_out())?;
     authentication::authenticate(app, request, hash).await.map_err(|error| match error.status() {
-        StatusCode::UNAUTHORIZED => {
-            HttpError::unauthenticated("your session has ended").hint("sign in, then try again")
-        }
+        StatusCode::UNAUTHORIZED => session_ended(),
         _ => error,
     })?;
     // INVARIANT 8: without the caller, the pages deny.
@@ -138,6 +136,19 @@ async fn admitted(
     let account = caller.principal.subject.name.to_string();
     *visit = visit.clone().signed_in(account, session);
     Ok(())
+}
+
+fn session_ended() -> HttpError {
+    HttpError::unauthenticated("your session has ended").hint("sign in, then try again")
+}
+
+/// A session that has ended while a page ran is an error in the words of the console: those of the API are about a bearer.
+fn own_words(is_signed_in: bool, response: Response) -> Response {
+    let has_error = response.extensions().get::<ErrorOfResponse>().is_some();
+    match response.status() {
+        StatusCode::UNAUTHORIZED if has_error && is_signed_in => session_ended().into_response(),
+        _ => response,
+    }
 }
 
 /// The page that a sign-in returns to.
@@ -177,6 +188,17 @@ fn protected(mut response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn session_that_ends_while_a_page_runs_is_an_error_in_own_words() {
+        let hint = |is_signed_in| {
+            let error = HttpError::unauthenticated("the credential is not valid").into_response();
+            let response = own_words(is_signed_in, error);
+            response.extensions().get::<ErrorOfResponse>().unwrap().0.hint.clone().unwrap()
+        };
+        assert_eq!(hint(true), "sign in, then try again");
+        assert!(hint(false).contains("Bearer"), "what a sign-in answers is kept");
+    }
 
     #[tokio::test]
     async fn panic_of_a_page_is_an_error_of_a_page() {

@@ -91,10 +91,12 @@ pub async fn page(
     let ViewedSubject { subject, is_own, stored } =
         ViewedSubject::find(&app, &caller, &segment, &name).await?;
     let Caller { principal, snapshot, .. } = &caller;
-    let tokens = match subject.kind {
+    let mut tokens = match subject.kind {
         SubjectKind::Group => Vec::new(),
         _ => token_status::statuses(&app, &caller, Some(&subject)).await?.items,
     };
+    // What signing in makes before what a person makes: it is what ends first where an account is in wrong hands.
+    tokens.sort_by_key(|status| !status.session);
     let more_tokens = tokens.len().saturating_sub(SHOWN);
     let now = clock::now();
     let row = |status: TokenStatus| TokenRow {

@@ -108,7 +108,7 @@ impl Revocation {
 
     /// The change, if what it is about still has this revision.
     fn intent(&self, expected: Revision) -> Result<Intent, HttpError> {
-        let (kind, target) = (self.changed.kind(), self.changed.id().to_string());
+        let (kind, target) = (self.changed.kind(), self.changed.name().to_string());
         let delete = Intent::Delete { kind, target: target.clone(), expected: Some(expected) };
         let mut document: Document = self.changed.resource.to_document();
         let left = match (&mut document.spec, &self.account) {

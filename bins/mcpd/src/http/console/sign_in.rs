@@ -134,7 +134,14 @@ async fn begin(
                 HttpError::unauthenticated("this is not a token of mcpd")
                     .hint("it begins with `mcpd_`; copy it whole, e.g. from the file that the first start of mcpd wrote")
             })?;
-            Ok(Box::pin(sessions::begin_with_token(app, hash)).await?)
+            let begun = Box::pin(sessions::begin_with_token(app, hash)).await.map_err(HttpError::from);
+            // The API's words are about a bearer.
+            begun.map_err(|error| match error.status() {
+                StatusCode::UNAUTHORIZED => error.hint(
+                    "it has ended, or its account is disabled: take another token, or sign in in another way",
+                ),
+                _ => error,
+            })
         }
         _ => Err(HttpError::invalid("", "give a user and a password, or a token")),
     }

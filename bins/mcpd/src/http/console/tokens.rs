@@ -8,7 +8,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use jiff::Timestamp;
 use mcpctl_access::Stored;
 use mcpctl_api::{
-    Kind, Name, Spec,
+    Id, Kind, Name, Revision, Spec,
     error::ErrorBody,
     question::{IssuedToken, RotationRequest, TokenRequest},
     spec::{Rule, Subject},
@@ -198,8 +198,12 @@ struct TokenPage {
     row: Row,
     /// The page above it.
     above: Link,
+    /// Which a form about it repeats, so that it means no later token of the name.
+    revision: Option<Revision>,
     may_rotate: bool,
     may_revoke: bool,
+    /// Whether the session in use was begun with it.
+    began_session: bool,
     issued: Option<IssuedToken>,
     error: Option<ErrorBody>,
 }
@@ -237,6 +241,8 @@ async fn of_token(app: &App, visit: &Visit, caller: &Caller, name: &str) -> Resu
     Ok(TokenPage {
         frame: Frame::new(visit, Some(section), row.status.token.to_string()),
         above,
+        revision: stored.map(|stored| stored.resource.revision),
+        began_session: begun_with(caller).is_some_and(|token| *token == row.status.id),
         may_rotate: stored.is_some_and(|stored| snapshot.may_rotate_token(principal, stored)),
         may_revoke: stored.is_some_and(|stored| snapshot.may_revoke_token(principal, stored, now)),
         row,
@@ -245,14 +251,23 @@ async fn of_token(app: &App, visit: &Visit, caller: &Caller, name: &str) -> Resu
     })
 }
 
-fn deletion(token: &str) -> Intent {
-    Intent::Delete { kind: Kind::Token, target: token.to_owned(), expected: None }
+/// The token that the session in use was begun with.
+fn begun_with(caller: &Caller) -> Option<&Id> {
+    match &caller.snapshot.by_id(&caller.principal.token)?.resource.spec {
+        Spec::Token(session) => session.begun_with.as_ref(),
+        _ => None,
+    }
+}
+
+fn deletion(token: &str, expected: Option<Revision>) -> Intent {
+    Intent::Delete { kind: Kind::Token, target: token.to_owned(), expected }
 }
 
 /// The form of a rotation.
 #[derive(Deserialize)]
 pub struct RotateForm {
     grace: String,
+    expected: Option<u64>,
 }
 
 /// Gives a token a new secret, and shows it.
@@ -268,7 +283,8 @@ pub async fn rotate(
         text => Some(text.parse().map_err(|error| HttpError::invalid("grace", format!("{error}")))?),
     };
     let request = RotationRequest { grace, expires_in: None };
-    let issued = match Box::pin(tokens::renew(&app, caller.clone(), name.clone(), request)).await {
+    let expected = Revision(form.expected.unwrap_or_default());
+    let issued = match Box::pin(tokens::renew(&app, caller.clone(), name.clone(), expected, request)).await {
         Ok(issued) => issued,
         Err(error) => {
             return match of_token(&app, &visit, &caller, &name).await {
@@ -293,18 +309,16 @@ pub async fn revoke_page(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Response, HttpError> {
-    let mut notes = vec![
+    let notes = vec![
         "No later request with it is accepted, and what runs with it ends within a second. This cannot be undone."
             .to_owned(),
     ];
     let token = shown(&caller, &name);
-    if token.is_some_and(|token| *token.id() == caller.principal.token) {
-        notes.push("It is the session that you use now: you will be signed out.".to_owned());
-    }
     let owner = token.and_then(|token| owner(&caller, token));
     let (section, above) = above(&caller, owner.as_ref().unwrap_or(&caller.principal.subject));
     // A token of another name or none leads to the error that its revocation would cause.
     let name = token.map_or(name.as_str(), |token| token.name().as_str());
+    let revision = caller.snapshot.resolve(Kind::Token, name).map(|token| token.resource.revision);
     let confirmation = Confirmation {
         section,
         title: format!("Revoke {name}"),
@@ -312,12 +326,12 @@ pub async fn revoke_page(
         direction: Direction::Loss,
         shows_rights: false,
         action: format!("/console/tokens/{name}/revoke"),
-        fields: Vec::new(),
+        fields: revision.map(|revision| ("expected", revision.to_string())).into_iter().collect(),
         back: above.address.clone(),
         above,
         others: Vec::new(),
     };
-    confirmation::show(&app, &visit, &caller, vec![deletion(name)], confirmation).await
+    confirmation::show(&app, &visit, &caller, vec![deletion(name, revision)], confirmation).await
 }
 
 /// The token of this id or name, for a caller who may view it.
@@ -333,9 +347,11 @@ fn owner(caller: &Caller, token: &Stored) -> Option<Subject> {
     }
 }
 
-/// The form of a revocation has no fields but its token.
+/// The form of a revocation, with the revision of the token that was shown.
 #[derive(Deserialize)]
-pub struct RevokeForm {}
+pub struct RevokeForm {
+    expected: Option<u64>,
+}
 
 /// Ends a token.
 pub async fn revoke(
@@ -343,14 +359,15 @@ pub async fn revoke(
     visit: Visit,
     caller: Caller,
     Path(name): Path<String>,
-    Form(RevokeForm {}): Form<RevokeForm>,
+    Form(form): Form<RevokeForm>,
 ) -> Result<Response, HttpError> {
     let owner = shown(&caller, &name).and_then(|token| owner(&caller, token));
     let next = match owner {
         Some(owner) if owner != caller.principal.subject => Done::TokenRevoked.page(&links::person(&owner)),
         _ => without(&name),
     };
-    confirmation::make(&app, &visit, caller, vec![deletion(&name)], &next).await
+    let expected = Revision(form.expected.unwrap_or_default());
+    confirmation::make(&app, &visit, caller, vec![deletion(&name, Some(expected))], &next).await
 }
 
 /// The page after a token of the caller is revoked.
