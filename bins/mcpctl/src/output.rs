@@ -213,7 +213,7 @@ pub fn yaml(value: &impl Serialize) -> Result<String, Failure> {
     serde_saphyr::to_string(value).map_err(Failure::new)
 }
 
-/// How an Llm does, in a few words.
+/// The state of an Llm, in a few words.
 pub fn llm_state(status: &LlmStatus) -> String {
     let state = status.state.describe();
     match status.failing_since {

@@ -37,13 +37,13 @@ pub struct LlmStatus {
     pub void_keys: Vec<VoidKey>,
 }
 
-/// How an Llm does, by what one replica has seen. Of several, the worst.
+/// The state of an Llm, by what one replica has seen. Of several, the worst.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum LlmState {
     /// The last request was answered.
     Ok,
-    /// No request has shown how it does.
+    /// There has been no request to it.
     #[default]
     Unknown,
     /// The last request failed.
@@ -54,6 +54,9 @@ pub enum LlmState {
     BreakerHalfOpen,
     /// A key of it is void.
     NoCredential,
+    /// A state of a newer mcpd.
+    #[serde(other)]
+    Other,
 }
 
 impl LlmState {
@@ -66,6 +69,7 @@ impl LlmState {
             Self::BreakerOpen => "breaker open",
             Self::BreakerHalfOpen => "breaker half open",
             Self::NoCredential => "no credential",
+            Self::Other => "not known to this version",
         }
     }
 }
@@ -133,6 +137,9 @@ pub enum BreakerState {
     Open,
     /// One request tries it, or the next one will.
     HalfOpen,
+    /// A state of a newer mcpd.
+    #[serde(other)]
+    Other,
 }
 
 impl BreakerStatus {
@@ -159,6 +166,16 @@ impl BreakerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn state_of_a_newer_mcpd_spoils_no_list() {
+        let list = r#"[{"llm": "a", "state": "resting", "breakers": [{"state": "ajar"}]},
+                       {"llm": "b", "state": "breakerHalfOpen", "breakers": []}]"#;
+        let read: Vec<LlmStatus> = serde_json::from_str(list).unwrap();
+        let states: Vec<LlmState> = read.iter().map(|llm| llm.state).collect();
+        assert_eq!(states, [LlmState::Other, LlmState::BreakerHalfOpen]);
+        assert_eq!(read[0].breakers[0].state, BreakerState::Other);
+    }
 
     #[test]
     fn times_are_relative_to_now() {

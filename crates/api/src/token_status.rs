@@ -58,6 +58,9 @@ pub enum TokenState {
     Expired,
     /// Its account is disabled, or an account that made it is deleted or disabled.
     Void,
+    /// A state of a newer mcpd.
+    #[serde(other)]
+    Other,
 }
 
 impl TokenState {
@@ -67,6 +70,7 @@ impl TokenState {
             Self::Active => "active",
             Self::Expired => "expired",
             Self::Void => "void",
+            Self::Other => "other",
         }
     }
 }

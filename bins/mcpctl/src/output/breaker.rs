@@ -1,4 +1,4 @@
-//! How a breaker stands, in one line.
+//! The state of a breaker, in one line.
 
 use mcpctl_api::breaker_status::{BreakerState, BreakerStatus};
 
@@ -11,6 +11,7 @@ pub fn breaker(status: &BreakerStatus) -> String {
         BreakerState::Closed => return "closed".to_owned(),
         BreakerState::Open => "open",
         BreakerState::HalfOpen => "half open",
+        BreakerState::Other => return "in a state not known to this version".to_owned(),
     };
     let whose = if *some_forms { " for some requests, e.g. with tools or images," } else { "" };
     let since = since.map(|since| format!(" since {} ago", age(since))).unwrap_or_default();

@@ -202,7 +202,7 @@ fn installation(report: &mut Report, installed: &Installation) -> Result<(), Fai
     Ok(())
 }
 
-/// How the Llms do that the caller may view.
+/// The states of the Llms that the caller may view.
 fn models(report: &mut Report, statuses: &[LlmStatus]) -> Result<(), Failure> {
     if statuses.is_empty() {
         let text = "there is none that this account may view";
@@ -216,6 +216,7 @@ fn models(report: &mut Report, statuses: &[LlmStatus]) -> Result<(), Failure> {
         (count(&[LlmState::Unknown]), "not used since mcpd's start"),
         (count(&failing), "failing"),
         (count(&[LlmState::NoCredential]), "without a credential"),
+        (count(&[LlmState::Other]), "in a state not known to this version"),
     ];
     let shown = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let shown = shown.collect::<Vec<_>>().join(", ");
@@ -223,7 +224,7 @@ fn models(report: &mut Report, statuses: &[LlmStatus]) -> Result<(), Failure> {
         0 => report.ok("llms", shown)?,
         _ => report.warn("llms", &shown, None)?,
     }
-    let broken = |llm: &&LlmStatus| !matches!(llm.state, LlmState::Ok | LlmState::Unknown);
+    let broken = |llm: &&LlmStatus| !matches!(llm.state, LlmState::Ok | LlmState::Unknown | LlmState::Other);
     for llm in statuses.iter().filter(broken).take(MAX_LLMS) {
         let class =
             llm.last_failure.as_ref().map(|last| format!(", last: {}", last.class)).unwrap_or_default();

@@ -254,7 +254,7 @@ fn llm_lines(llms: &[LlmRates], columns: u16, room: usize) -> Vec<PageLine> {
         LlmState::Failing | LlmState::BreakerOpen | LlmState::NoCredential => Tone::Bad,
         LlmState::BreakerHalfOpen => Tone::Warning,
         LlmState::Ok if llm.errors > 0 => Tone::Warning,
-        LlmState::Ok | LlmState::Unknown => Tone::Plain,
+        LlmState::Ok | LlmState::Unknown | LlmState::Other => Tone::Plain,
     });
     let mut lines = painted(llm_table(shown).lines(Some(columns)), tones);
     if !left_out.is_empty() {

@@ -104,6 +104,7 @@ impl Target {
             BreakerState::HalfOpen => ("warn", "half open"),
             BreakerState::Open if self.breaker.some_forms => ("warn", "open for some requests"),
             BreakerState::Open => ("bad", "open"),
+            BreakerState::Other => ("plain", "unknown"),
         }
     }
 }

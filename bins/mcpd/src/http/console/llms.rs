@@ -70,7 +70,7 @@ pub(super) fn state_of(status: &LlmStatus) -> (&'static str, &'static str) {
     let class = match status.state {
         LlmState::BreakerHalfOpen => "warn",
         LlmState::Ok => "good",
-        LlmState::Unknown => "plain",
+        LlmState::Unknown | LlmState::Other => "plain",
         LlmState::Failing | LlmState::BreakerOpen | LlmState::NoCredential => "bad",
     };
     (class, status.state.describe())

@@ -206,7 +206,7 @@ impl PersonPage {
     const fn class(token: &TokenStatus) -> &'static str {
         match token.state {
             TokenState::Active => "good",
-            TokenState::Expired => "plain",
+            TokenState::Expired | TokenState::Other => "plain",
             TokenState::Void => "bad",
         }
     }

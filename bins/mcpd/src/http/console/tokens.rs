@@ -76,7 +76,7 @@ impl Row {
         match self.status.state {
             TokenState::Active if self.ends_soon => "warn",
             TokenState::Active => "good",
-            TokenState::Expired => "plain",
+            TokenState::Expired | TokenState::Other => "plain",
             TokenState::Void => "bad",
         }
     }
