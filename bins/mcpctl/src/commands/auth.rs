@@ -153,7 +153,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
             show_rights(&global.client()?.rights(account.as_ref()).await?, output)
         }
         Question::CanI { verb, what, account, quiet, .. } => {
-            let Some(verb) = verb else { return Err(Failure::usage("which verb?")) };
+            let Some(verb) = verb else {
+                return Err(Failure::usage("which verb?").hint("e.g. mcpctl auth can-i run llms/gpt"));
+            };
             let (kind, name) = asked(&what)?;
             let question = CanI { verb: verb.to_string(), kind: kind.plural().to_owned(), name, account };
             let answer = global.client()?.can_i(&question).await?;

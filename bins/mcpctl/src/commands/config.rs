@@ -121,7 +121,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Command::RenameContext { name, new } => {
             config::update(&path, |config| {
                 if config.context(Some(&new)).is_some() {
-                    return Err(Failure::new(format!("there is a context `{new}` already")));
+                    return Err(Failure::new(format!("there is a context `{new}` already")).hint(format!(
+                        "take another name, or remove that one: mcpctl config delete-context {new}"
+                    )));
                 }
                 let context = config.contexts.iter_mut().find(|context| context.name == name);
                 context.ok_or_else(|| unknown(&name))?.name.clone_from(&new);

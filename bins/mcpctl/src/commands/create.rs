@@ -120,13 +120,15 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         return match args.files.as_slice() {
             [path] if is_csv(path) => {
                 if args.write.output.is_some() || args.write.dry_run() != DryRun::None {
-                    return Err(Failure::usage("--dry-run and -o are for documents, and this is a CSV file"));
+                    return Err(Failure::usage("--dry-run and -o are for documents, and this is a CSV file")
+                        .hint("leave them out"));
                 }
                 let wanted = onboarding::Wanted { tokens: args.tokens, missing: args.missing_tokens };
                 onboarding::run(&global.client()?, path, wanted).await
             }
             files if files.iter().any(|path| is_csv(path)) => {
-                Err(Failure::usage("people of a CSV file are made by one command a file"))
+                Err(Failure::usage("people of a CSV file are made by one command a file")
+                    .hint("run the command for each file"))
             }
             _ if args.tokens.is_some() => Err(Failure::usage("--tokens is for people in a CSV file")
                 .hint("mcpctl create token NAME --for User/alice")),

@@ -113,6 +113,12 @@ async fn agreed(client: &Client, targets: &[(Kind, String)], args: &Args) -> Res
         return Ok(true);
     }
     note!("this removes for good:");
+    list_removed(targets, &along);
+    terminal::confirm("Remove it?")
+}
+
+/// Lists what is removed and what is lost with it, and the warnings about what goes along.
+pub(super) fn list_removed(targets: &[(Kind, String)], along: &[String]) {
     for (kind, name) in targets.iter().take(MAX_LISTED) {
         note!("  {}/{name}{}", kind.plural(), loss(*kind));
     }
@@ -120,11 +126,10 @@ async fn agreed(client: &Client, targets: &[(Kind, String)], args: &Args) -> Res
         note!("  and {} more", targets.len() - MAX_LISTED);
     }
     let mut warnings = Warnings::default();
-    warnings.add(&along);
+    warnings.add(along);
     for line in warnings.lines() {
         note!("  {line}");
     }
-    terminal::confirm("Remove it?")
 }
 
 /// What goes along with the resources, and whether that is known of all of them.

@@ -12,7 +12,7 @@ use mcpctl_client::Client;
 
 use super::{
     files::NamedFiles,
-    targets::{LabelSelector, Wanted},
+    targets::{Choice, LabelSelector, Wanted},
 };
 use crate::{
     Outcome,
@@ -46,7 +46,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     let wanted = Wanted::parse_or_read(&args.what, &args.files).await?;
     let selector = LabelSelector::parse(args.selector.as_deref())?;
     if matches!(wanted, Wanted::These(_)) && selector.is_some() {
-        return Err(Failure::usage("either names or a selector, not both"));
+        return Err(Choice::Names.or(Choice::Selector));
     }
     let client = global.client()?;
     let kinds = match wanted {

@@ -3,6 +3,7 @@
 
 use std::{
     io::IsTerminal as _,
+    os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{Command, ExitCode},
 };
@@ -170,11 +171,13 @@ async fn store(client: &Client, resource: &Resource, text: &str) -> Result<Name,
     })?;
     let [located] = documents.as_slice() else {
         let message = format!("there must be exactly one document, and there are {}", documents.len());
-        return Err(Refusal::Text { line: 1, column: None, message, hint: None });
+        let hint = Some("`mcpctl apply -f FILE` takes several".to_owned());
+        return Err(Refusal::Text { line: 1, column: None, message, hint });
     };
     if located.document.kind() != resource.kind() {
         let message = format!("the resource is of the kind {}", resource.kind());
-        return Err(Refusal::Text { line: 1, column: None, message, hint: None });
+        let hint = Some("another kind is another resource: mcpctl create -f FILE".to_owned());
+        return Err(Refusal::Text { line: 1, column: None, message, hint });
     }
     match client.put(resource.id.as_str(), &located.document, Some(resource.revision)).await {
         Ok(changed) => {
@@ -228,26 +231,34 @@ fn at_revision(text: &str, before: &Resource, now: &Resource) -> String {
 }
 
 /// The editor of the user.
-struct Editor(String);
+struct Editor {
+    command: String,
+    /// The variable of the environment that sets it.
+    variable: &'static str,
+}
 
 impl Editor {
     /// From `VISUAL` or `EDITOR`, else vi. One that needs a terminal takes one.
     fn find() -> Result<Self, Failure> {
         let set = |name: &str| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty());
-        let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+        let visual = set("VISUAL");
+        let variable = if visual.is_some() { "VISUAL" } else { "EDITOR" };
+        let editor = visual.or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
         let program = editor.split_whitespace().next().unwrap_or_default();
         let program = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or(program);
         let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         if TERMINAL_EDITORS.contains(&program) && !has_terminal {
             return Err(Failure::new(format!("the editor `{editor}` needs a terminal, and there is none"))
-                .hint("set EDITOR to one that needs none, or use `mcpctl patch` or `mcpctl apply -f FILE`"));
+                .hint(format!(
+                    "set {variable} to one that needs none, or use `mcpctl patch` or `mcpctl apply -f FILE`"
+                )));
         }
-        Ok(Self(editor))
+        Ok(Self { command: editor, variable })
     }
 
     /// Opens a file, and returns when the editor ends.
     fn open(&self, path: &Path) -> Result<(), Failure> {
-        let editor = &self.0;
+        let Self { command: editor, variable } = self;
         // Signals of the keyboard reach the whole terminal, and are for the editor: ended by one, this program would leave the text
         // behind. Handlers, unlike ignored signals, do not pass to the editor.
         let _interrupt = signal(SignalKind::interrupt())?;
@@ -255,13 +266,25 @@ impl Editor {
         // An editor with arguments, such as `code --wait`, is a command line.
         let mut command = Command::new("sh");
         let status = command.arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status()?;
+        // A shell returns the signal that ended a command as 128 and its number.
+        let signal = status.signal().or_else(|| status.code().map(|code| code - 128));
         match status.code() {
             Some(0) => Ok(()),
             // What a shell returns of a command that it does not find or may not run.
             Some(126 | 127) => Err(Failure::new(format!("the editor `{editor}` cannot be run"))
-                .hint("set EDITOR, e.g. EDITOR=nano")),
-            _ => Err(Failure::new(format!("the editor `{editor}` failed, and nothing was changed"))
-                .hint("set EDITOR")),
+                .hint(format!("set {variable}, e.g. {variable}=nano"))),
+            // Ctrl-C, by which the user ends the edit.
+            _ if signal == Some(SignalKind::interrupt().as_raw_value()) => {
+                Err(Failure::new("the editor was interrupted, and nothing was changed"))
+            }
+            Some(code) => {
+                Err(Failure::new(format!("the editor `{editor}` ended with {code}, and nothing was changed"))
+                    .hint(format!("run it by itself to see why, or set {variable} to another one")))
+            }
+            None => Err(Failure::new(format!(
+                "the editor `{editor}` was ended by a signal, and nothing was changed"
+            ))
+            .hint("run the command again")),
         }
     }
 }

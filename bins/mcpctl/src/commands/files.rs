@@ -110,10 +110,12 @@ pub async fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<FromFile>, F
 /// The address that a `-f` is, where it is one.
 fn address(path: &Path) -> Result<Option<Url>, Failure> {
     match path.to_str() {
-        Some(text) if text.starts_with("https://") || text.starts_with("http://") => text
-            .parse()
-            .map(Some)
-            .map_err(|error| Failure::usage(format!("the address after -f is wrong: {error}"))),
+        Some(text) if text.starts_with("https://") || text.starts_with("http://") => {
+            text.parse().map(Some).map_err(|error| {
+                Failure::usage(format!("the address after -f is wrong: {error}"))
+                    .hint("write e.g. -f https://example.com/llms.yaml")
+            })
+        }
         _ => Ok(None),
     }
 }
@@ -134,7 +136,8 @@ fn files_of(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Fa
     own.sort();
     files.append(&mut own);
     if files.len() > MAX_FILES {
-        return Err(Failure::new(format!("`{}`: more than {MAX_FILES} files", dir.display())));
+        return Err(Failure::new(format!("`{}`: more than {MAX_FILES} files", dir.display()))
+            .hint("name the directories below it, some at a time"));
     }
     if depth > 0 {
         below.sort();

@@ -9,7 +9,7 @@ use mcpctl_client::{Client, ClientError};
 use super::{
     files::NamedFiles,
     statuses::statuses_of,
-    targets::{LabelSelector, Wanted},
+    targets::{Choice, LabelSelector, Wanted},
     watch::Watch,
 };
 use crate::{
@@ -68,7 +68,7 @@ impl Args {
 pub async fn run(global: &Global, mut args: Args) -> Outcome {
     let wanted = Wanted::parse_or_read(&args.what, &args.files).await?;
     if matches!(wanted, Wanted::These(_)) && args.selector.is_some() {
-        return Err(Failure::usage("either names or a selector, not both"));
+        return Err(Choice::Names.or(Choice::Selector));
     }
     if args.expiring.is_some() && wanted != Wanted::Kinds(vec![Kind::Token]) {
         return Err(Failure::usage("--expiring is for all tokens").hint("mcpctl get tokens --expiring 7d"));
@@ -202,7 +202,8 @@ fn expiring(mut items: Vec<Resource>, within: HumanDuration) -> Result<Vec<Resou
 
 /// Shows what there is, and goes on with every change.
 async fn follow(client: &Client, wanted: Wanted, selector: Option<LabelSelector>, args: &Args) -> Outcome {
-    let one = || Failure::usage("one kind at a time can be watched");
+    let one =
+        || Failure::usage("one kind at a time can be watched").hint("name one, e.g. mcpctl get llms -w");
     let (kind, names) = match wanted {
         Wanted::All => return Err(one()),
         Wanted::Kinds(kinds) => match kinds.as_slice() {

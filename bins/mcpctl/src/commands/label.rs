@@ -123,7 +123,7 @@ impl Changes {
                 check_value(value).map_err(wrong)?;
             }
             if changes.insert(key.to_owned(), value.map(str::to_owned)).is_some() {
-                return Err(Failure::usage(format!("`{key}` is given twice")));
+                return Err(Failure::usage(format!("`{key}` is given twice")).hint("a key has one value"));
             }
         }
         Ok(Self(changes))

@@ -334,7 +334,9 @@ pub async fn logout(global: &Global) -> Outcome {
         });
         Ok::<_, Failure>((forgotten.is_some(), forgotten))
     })?;
-    let Some((context, token)) = forgotten else { return Err(Failure::new("not signed in")) };
+    let Some((context, token)) = forgotten else {
+        return Err(Failure::new("not signed in").hint("`mcpctl config get-contexts` shows the contexts"));
+    };
     let server = context.server.clone();
     let options =
         global.trust(Some(&context)).map(|trust| ClientOptions { trust, ..ClientOptions::default() });

@@ -6,7 +6,7 @@ use mcpctl_client::Client;
 
 use super::{
     files::NamedFiles,
-    targets::{LabelSelector, Wanted},
+    targets::{Choice, LabelSelector, Wanted},
 };
 use crate::failure::Failure;
 
@@ -37,16 +37,14 @@ impl SelectionArgs {
     ) -> Result<Vec<(Kind, String)>, Failure> {
         if self.files.are_given() {
             return match (self.selects(), words) {
-                (true, _) => Err(Failure::usage("either files or a selector, not both")),
+                (true, _) => Err(Choice::Files.or(Choice::Selector)),
                 (false, []) => self.files.targets().await,
-                (false, _) => Err(Failure::usage("either files or names, not both")),
+                (false, _) => Err(Choice::Names.or(Choice::Files)),
             };
         }
         let selector = LabelSelector::parse(self.selector.as_deref())?;
         let kinds = match Wanted::parse(words)? {
-            Wanted::These(_) if self.selects() => {
-                return Err(Failure::usage("either names or a selector, not both"));
-            }
+            Wanted::These(_) if self.selects() => return Err(Choice::Names.or(Choice::Selector)),
             Wanted::These(targets) => return Ok(targets),
             Wanted::All => {
                 return Err(

@@ -82,7 +82,7 @@ impl Wanted {
         match (files.are_given(), words) {
             (false, _) => Self::parse(words),
             (true, []) => files.targets().await.map(Self::These),
-            (true, _) => Err(Failure::usage("either files or names, not both")),
+            (true, _) => Err(Choice::Names.or(Choice::Files)),
         }
     }
 
@@ -134,9 +134,39 @@ impl Targets {
     pub fn one(words: &[String]) -> Result<(Kind, String), Failure> {
         match <[_; 1]>::try_from(Self::some(words)?) {
             Ok([target]) => Ok(target),
-            Err(_) => Err(Failure::usage("this is for one resource at a time")),
+            Err(_) => Err(one_at_a_time()),
         }
     }
+}
+
+/// The ways to choose resources, of which a command takes one.
+#[derive(Debug, Clone, Copy)]
+pub enum Choice {
+    Names,
+    Files,
+    Selector,
+}
+
+impl Choice {
+    /// The failure of a command that is given both.
+    pub fn or(self, other: Self) -> Failure {
+        let ((one, write), (another, instead)) = (self.described(), other.described());
+        Failure::usage(format!("either {one} or {another}, not both"))
+            .hint(format!("write `{write}` or `{instead}`"))
+    }
+
+    /// Its name, and how it is written.
+    const fn described(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Names => ("names", "KIND NAME"),
+            Self::Files => ("files", "-f FILE"),
+            Self::Selector => ("a selector", "KIND -l SELECTOR"),
+        }
+    }
+}
+
+fn one_at_a_time() -> Failure {
+    Failure::usage("this is for one resource at a time").hint("write KIND NAME, and run the command for each")
 }
 
 /// What a question about rights is about: a kind and perhaps a name, of a resource or of an account that records are about.
@@ -150,7 +180,7 @@ pub fn asked(words: &[String]) -> Result<(Kind, Option<String>), Failure> {
             Targets::All(kind) => Ok((kind, None)),
             Targets::These(targets) => match <[_; 1]>::try_from(targets) {
                 Ok([(kind, name)]) => Ok((kind, Some(name))),
-                Err(_) => Err(Failure::usage("this is for one resource at a time")),
+                Err(_) => Err(one_at_a_time()),
             },
         };
     };
@@ -159,7 +189,8 @@ pub fn asked(words: &[String]) -> Result<(Kind, Option<String>), Failure> {
         [] => Ok((records, None)),
         ["*"] => Ok((records, Some("*".to_owned()))),
         [name] => Ok((records, Some(account(name).map_err(Failure::usage)?.path()))),
-        _ => Err(Failure::usage("this is for one account at a time")),
+        _ => Err(Failure::usage("this is for one account at a time")
+            .hint("name one, e.g. alice or serviceaccount/ci, or '*' for all")),
     }
 }
 
@@ -254,7 +285,8 @@ pub fn account(text: &str) -> Result<Subject, String> {
 
 fn slashed(word: &str) -> Result<(Kind, String), Failure> {
     let Some((kind_text, name_text)) = word.split_once('/') else {
-        return Err(Failure::usage(format!("`{word}` is not KIND/NAME, as what stands before it is")));
+        return Err(Failure::usage(format!("`{word}` is not KIND/NAME, as what stands before it is"))
+            .hint("write the kind before each name: llms/gpt users/alice"));
     };
     Ok((known_kind(kind_text)?, name(name_text)?))
 }

@@ -126,7 +126,19 @@ async fn logout_reports_whether_the_token_is_still_valid() {
     assert!(shell.run(&["whoami"]).await.failed(1).contains("the credential is not valid"));
     let output = shell.run(&["logout"]).await;
     assert_eq!((output.code, output.stderr), (0, format!("signed out at {}\n", mcpd.url())));
-    assert!(shell.run(&["logout"]).await.failed(1).contains("not signed in"));
+    assert!(shell.run(&["logout"]).await.failed(1).contains("not signed in\nhint: "));
+}
+
+#[tokio::test]
+async fn context_takes_no_name_that_another_has() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::new();
+    for name in ["a", "b"] {
+        let login = ["login", mcpd.url(), "--token-stdin", "--context", name];
+        shell.run_with(&login, &mcpd.admin()).await.succeeded();
+    }
+    let error = shell.run(&["config", "rename-context", "a", "b"]).await.failed(1);
+    assert!(error.contains("hint: ") && error.contains("mcpctl config delete-context b"), "{error}");
 }
 
 #[tokio::test]

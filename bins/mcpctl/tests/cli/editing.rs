@@ -117,7 +117,7 @@ async fn interrupt_in_the_editor_leaves_nothing_behind() {
     let output = child.wait_with_output().await.unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert!(errors.contains("failed, and nothing was changed"), "{errors}");
+    assert!(errors.contains("error: the editor was interrupted, and nothing was changed"), "{errors}");
     assert_eq!(std::fs::read_dir(&files).unwrap().count(), 0, "{errors}");
     assert_eq!(shell.run(&["get", "llm/claude", "-o", "yaml"]).await.succeeded(), before);
 }
@@ -134,7 +134,7 @@ async fn unreadable_text_is_reported_with_its_place_and_kept() {
     assert!(error.contains(&format!("error: {}:{line}:1: unknown field `modle`", path.display())), "{error}");
     shell.env.push(("EDITOR", "false".to_owned()));
     let error = shell.run(&["edit", "llm", "claude"]).await.failed(1);
-    assert!(error.contains("the editor `false` failed, and nothing was changed"), "{error}");
+    assert!(error.contains("the editor `false` ended with 1, and nothing was changed\nhint: "), "{error}");
 }
 
 #[tokio::test]
@@ -210,6 +210,21 @@ async fn refused_and_overtaken_texts_are_opened_again() {
     set_editor(&mut shell, "sed -i 's/model: mine/model: theirs/' \"$1\"");
     let error = shell.run(&["edit", "llm", "claude"]).await.failed(1);
     assert!(kept(&error).1.contains("model: theirs") && error.contains("may not edit"), "{error}");
+}
+
+#[tokio::test]
+async fn interrupted_editor_is_no_fault_of_the_editor() {
+    let mcpd = Mcpd::start().await;
+    let mut shell = with_llm(&mcpd).await;
+    // As Ctrl-C does, with and without a shell around the editor.
+    for editor in ["sh -c 'kill -INT $$'", "sh -c 'exit 130'"] {
+        shell.env.push(("EDITOR", editor.to_owned()));
+        let error = shell.run(&["edit", "llm", "claude"]).await.failed(1);
+        assert_eq!(error, "error: the editor was interrupted, and nothing was changed\n");
+    }
+    shell.env.push(("VISUAL", "sh -c 'exit 3'".to_owned()));
+    let error = shell.run(&["edit", "llm", "claude"]).await.failed(1);
+    assert!(error.contains("ended with 3") && error.contains("set VISUAL to another one"), "{error}");
 }
 
 #[tokio::test]

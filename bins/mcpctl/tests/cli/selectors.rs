@@ -71,10 +71,16 @@ async fn files_name_what_commands_are_for() {
     assert_eq!(described.matches("kind: User").count(), 3, "{described}");
     for args in [&["get", "users", "-f", "f.yaml"][..], &["label", "user/a1", "-f", "f.yaml", "x=y"]] {
         let error = shell.run(args).await.failed(2);
-        assert!(error.contains("either files or names, not both"), "{error}");
+        assert!(
+            error.contains("either names or files, not both\nhint: write `KIND NAME` or `-f FILE`"),
+            "{error}"
+        );
     }
     let error = shell.run(&["label", "-f", "f.yaml", "-l", "team=a", "x=y"]).await.failed(2);
-    assert!(error.contains("either files or a selector, not both"), "{error}");
+    assert!(
+        error.contains("either files or a selector, not both\nhint: write `-f FILE` or `KIND -l SELECTOR`"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

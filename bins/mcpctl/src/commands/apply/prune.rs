@@ -11,6 +11,7 @@ use mcpctl_client::Client;
 
 use crate::{
     commands::{
+        delete::list_removed,
         files::FromFile,
         targets::{LabelSelector, kind},
     },
@@ -82,8 +83,9 @@ impl PruneArgs {
             return Ok(());
         }
         note!("this is no longer in the files, and is removed:");
-        pruned.iter().for_each(|resource| note!("  {}/{}", resource.kind().plural(), resource.name));
-        along.iter().for_each(|warning| note!("  {warning}"));
+        let targets: Vec<_> =
+            pruned.iter().map(|resource| (resource.kind(), resource.name.to_string())).collect();
+        list_removed(&targets, along);
         if !std::io::stdin().is_terminal() {
             return Err(Failure::new(
                 "nothing was changed: there is no terminal to ask whether to remove it",

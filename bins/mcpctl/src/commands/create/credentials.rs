@@ -109,7 +109,8 @@ pub(in crate::commands) fn check_token_output(write: WriteArgs) -> Result<(), Fa
             .hint("--dry-run=server judges whether it can be made"));
     }
     if write.dry_run() == DryRun::None && write.output == Some(WriteFormat::Name) {
-        return Err(Failure::usage("`-o name` would not show the token, which is shown this once"));
+        return Err(Failure::usage("`-o name` would not show the token, which is shown this once")
+            .hint("without -o it shows the token alone, with -o json what belongs to it too"));
     }
     Ok(())
 }
@@ -165,13 +166,15 @@ impl Secret {
             put(&mut data, key, read_file(path.as_ref())?)?;
         }
         for (key, variable) in self.from_env {
-            let value = std::env::var(&variable)
-                .map_err(|_| Failure::new(format!("the variable `{variable}` is not set")))?;
+            let value = std::env::var(&variable).map_err(|_| {
+                Failure::new(format!("the variable `{variable}` is not set"))
+                    .hint("a variable of the shell reaches its commands after `export`")
+            })?;
             put(&mut data, key, value)?;
         }
         if data.is_empty() {
             return Err(Failure::usage("a secret without values")
-                .hint("pass --from-file KEY=FILE, --from-env KEY=VARIABLE or --from-literal KEY=VALUE"));
+                .hint("add --from-file KEY=FILE, --from-env KEY=VARIABLE or --from-literal KEY=VALUE"));
         }
         Ok(document(self.name, Spec::Secret(SecretSpec { description: None, data, hosts: self.hosts })))
     }
@@ -180,7 +183,7 @@ impl Secret {
 fn put(data: &mut BTreeMap<String, Option<SecretValue>>, key: String, value: String) -> Result<(), Failure> {
     match data.insert(key.clone(), Some(SecretValue::new(value))) {
         None => Ok(()),
-        Some(_) => Err(Failure::usage(format!("the key `{key}` is given twice"))),
+        Some(_) => Err(Failure::usage(format!("the key `{key}` is given twice")).hint("a key has one value")),
     }
 }
 

@@ -69,7 +69,8 @@ pub(super) fn read(file: &str, text: &str) -> Result<Vec<Person>, Failure> {
     }
     all(errors, "nothing was written; correct the file and run it again")?;
     if people.is_empty() {
-        return Err(Failure::new(format!("{file}: there is no row below the header")));
+        return Err(Failure::new(format!("{file}: there is no row below the header"))
+            .hint("write a row for each person"));
     }
     Ok(people)
 }
