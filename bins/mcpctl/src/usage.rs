@@ -9,6 +9,9 @@ use clap::{
 
 use crate::{commands::Cli, failure::Failure, habits, output, suggest::did_you_mean};
 
+/// A name that more commands have is no hint.
+const MAX_ELSEWHERE: usize = 3;
+
 /// Whether the parser prints a help.
 pub fn shows_help(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
@@ -42,19 +45,13 @@ fn suggestion(error: &clap::Error) -> Option<String> {
         ContextValue::String(text) => Some(text.clone()),
         _ => None,
     };
-    // The innermost command that is understood.
-    let mut command = Cli::command();
-    for word in std::env::args_os().skip(1) {
-        if let Some(below) = command.find_subcommand(&word) {
-            command = below.clone();
-        }
-    }
+    let (path, command) = innermost();
     let argument = value(ContextKind::InvalidArg).unwrap_or_default();
     let habit = match error.kind() {
         ErrorKind::InvalidSubcommand => {
-            habits::command(&value(ContextKind::InvalidSubcommand).unwrap_or_default())
+            habits::command(&path, &value(ContextKind::InvalidSubcommand).unwrap_or_default())
         }
-        ErrorKind::UnknownArgument => habits::argument(command.get_name(), &argument),
+        ErrorKind::UnknownArgument => habits::argument(&path, &argument),
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             habits::value(&argument, &value(ContextKind::InvalidValue).unwrap_or_default())
         }
@@ -64,6 +61,9 @@ fn suggestion(error: &clap::Error) -> Option<String> {
     };
     if let Some(hint) = habit {
         return Some(hint.to_owned());
+    }
+    if let Some(found) = value(ContextKind::InvalidSubcommand).and_then(|word| elsewhere(&word)) {
+        return Some(found);
     }
     if error.get(ContextKind::SuggestedSubcommand).or(error.get(ContextKind::SuggestedArg)).is_some() {
         return None;
@@ -88,6 +88,39 @@ fn suggestion(error: &clap::Error) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The innermost command that is understood, and its name with those before it. The parser decides which words are commands: others
+/// are names and values.
+fn innermost() -> (String, Command) {
+    let mut command = Cli::command();
+    let mut path = command.get_name().to_owned();
+    let Ok(matches) = command.clone().ignore_errors(true).try_get_matches() else { return (path, command) };
+    let mut below = matches.subcommand();
+    while let Some((name, matches)) = below {
+        let Some(next) = command.find_subcommand(name) else { break };
+        command = next.clone();
+        path = format!("{path} {name}");
+        below = matches.subcommand();
+    }
+    (path, command)
+}
+
+/// The commands of this name below others, as `env` in `mcpctl local env`.
+fn elsewhere(word: &str) -> Option<String> {
+    fn find(command: &Command, path: &str, word: &str, found: &mut Vec<String>) {
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            let path = format!("{path} {}", below.get_name());
+            if below.get_name() == word {
+                found.push(format!("`{path}`"));
+            }
+            find(below, &path, word, found);
+        }
+    }
+    let (command, mut found) = (Cli::command(), Vec::new());
+    find(&command, command.get_name(), word, &mut found);
+    let meant = !found.is_empty() && found.len() <= MAX_ELSEWHERE;
+    meant.then(|| format!("did you mean {}?", found.join(" or ")))
 }
 
 /// The parser's paragraphs: the mistake, tips, usage, and a reference to `--help`.

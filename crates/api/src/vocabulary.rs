@@ -1,17 +1,21 @@
-//! What people who know other programs write, and what takes its place here: each reader of a file has a list of its own.
+//! What people who know other programs write, and what takes its place here: each reader of a file has a list of its own, and so has the
+//! command line.
 
 mod documents;
 
 use crate::{common_keys::COMMON_KEYS, similar::most_similar};
 
 pub(crate) use documents::DOCUMENTS;
+pub use documents::{FLAT, WRAPPERS};
 
 /// Words for one thing in other programs, and what takes their place here.
 #[derive(Debug, Clone, Copy)]
 pub struct Habit {
-    /// In lower case and without `_`, `-`, `.` and blanks, which do not count: `loglevel` is `log_level` too.
+    /// Of a file in lower case and without `_`, `-`, `.` and blanks, which do not count: `loglevel` is `log_level` too. Of a command line as
+    /// they are typed.
     pub words: &'static [&'static str],
-    /// A word that is expected where the words mean this, because they mean something else at another place; empty where they never do.
+    /// Where the words mean this, because they mean something else at another place: of a file a word that is expected beside them, of a
+    /// command line the command before them; empty where they mean it everywhere.
     pub beside: &'static str,
     /// What to write instead.
     pub hint: &'static str,

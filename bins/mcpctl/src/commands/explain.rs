@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use mcpctl_api::schema::{Field, KindSchema, UnknownField};
+use mcpctl_api::{
+    schema::{Field, KindSchema, UnknownField},
+    vocabulary::{FLAT, WRAPPERS},
+};
 
 use super::targets::known_kind;
 use crate::{
@@ -65,8 +68,8 @@ fn failure(kind: &str, unknown: &UnknownField) -> Failure {
     let parent =
         if unknown.parent.is_empty() { kind.to_owned() } else { format!("{kind}.{}", unknown.parent) };
     let failure = Failure::usage(format!("`{parent}` has no field `{}`", unknown.key));
-    if unknown.parent.is_empty() && ["metadata", "spec"].contains(&unknown.key.as_str()) {
-        return failure.hint(format!("fields stand beside `kind`, e.g. `mcpctl explain {kind}.name`"));
+    if unknown.parent.is_empty() && WRAPPERS.contains(&unknown.key.as_str()) {
+        return failure.hint(FLAT);
     }
     if unknown.known.is_empty() {
         return failure.hint("it has no fields below it");

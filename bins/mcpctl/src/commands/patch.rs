@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use mcpctl_api::{Document, Kind, yaml};
+use mcpctl_api::{
+    Document, Kind,
+    vocabulary::{FLAT, WRAPPERS},
+    yaml,
+};
 use serde_json::{Map, Value};
 
 use super::{files, retry, targets::Targets, writing::WriteArgs};
@@ -89,8 +93,10 @@ impl Patch {
         };
         let patch: Value = match serde_json::from_str(&text) {
             Ok(patch) => patch,
-            Err(_) => yaml::from_str(&text)
-                .map_err(|error| Failure::usage(format!("the patch is neither JSON nor YAML: {error}")))?,
+            Err(_) => yaml::from_str(&text).map_err(|error| {
+                Failure::usage(format!("the patch is neither JSON nor YAML: {error}"))
+                    .hint("write e.g. -p 'model: gpt-5'")
+            })?,
         };
         match args.patch_type {
             PatchType::Merge if patch.is_array() => {
@@ -99,9 +105,8 @@ impl Patch {
             PatchType::Merge if !patch.is_object() => {
                 Err(Failure::usage("the patch is not an object").hint("write e.g. -p 'model: gpt-5'"))
             }
-            PatchType::Merge if ["metadata", "spec"].iter().any(|key| patch.get(key).is_some()) => {
-                Err(Failure::usage("documents have no field `metadata` or `spec`")
-                    .hint("fields stand beside each other: write e.g. -p 'model: gpt-5'"))
+            PatchType::Merge if WRAPPERS.iter().any(|key| patch.get(key).is_some()) => {
+                Err(Failure::usage("documents have no field `metadata` or `spec`").hint(FLAT))
             }
             PatchType::Merge => Ok(Self::Merge(patch)),
             PatchType::Json => serde_json::from_value(patch).map(Self::Json).map_err(|error| {

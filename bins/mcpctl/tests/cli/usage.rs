@@ -111,14 +111,40 @@ async fn habits_of_kubectl_have_a_hint() {
         (&["apply", "-f", "w.yaml", "--force"], "hint: mcpctl replace --force"),
         (&["delete", "user", "alice", "--force"], "hint: a deletion is done when the command ends"),
         (&["top", "pods"], "hint: it shows Llms"),
-        (&["explain", "llm.spec.model"], "hint: fields stand beside `kind`"),
-        (&["patch", "llm", "gpt", "-p", "{spec: {model: m}}"], "hint: fields stand beside each other"),
+        (&["set", "image", "llm/gpt", "a=b"], "hint: mcpctl patch KIND NAME"),
+        (&["explain", "llm.spec.model"], "hint: documents are flat"),
+        (&["explain", "llm.metadata.name"], "hint: documents are flat"),
+        (&["patch", "llm", "gpt", "-p", "{spec: {model: m}}"], "hint: documents are flat"),
         (&["wait", "llm", "gpt", "--for=create", "--timeout=2"], "`2` has no unit; write e.g. `2s` or `2m`"),
         (&["audit", "--since", "2"], "`2` has no unit; write e.g. `2s` or `2m`"),
         (&["edit", "llm", "gpt", "-o", "json"], "hint: a document is edited as YAML"),
         (&["get", "llms", "--watch=true"], "hint: the option stands alone"),
         // An option that is not known is not taken for a value.
         (&["get", "llms", "--frobnicate"], "hint: usage: mcpctl get"),
+    ] {
+        let error = Shell::new().run(args).await.failed(2);
+        assert!(error.contains(hint) && error.lines().count() == 2, "{args:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn habit_counts_at_its_command_and_not_elsewhere() {
+    for (args, hint) in [
+        // A command of this name stands below another one.
+        (&["env"][..], "hint: did you mean `mcpctl local env`?"),
+        (&["can-i", "run", "llms"], "hint: did you mean `mcpctl auth can-i`?"),
+        (&["auth", "get"], "hint: did you mean `mcpctl get`?"),
+        (&["resources"], "hint: a similar subcommand exists: 'api-resources'"),
+        (&["image"], "hint: a similar subcommand exists: 'usage'"),
+        (&["local", "run"], "hint: usage: mcpctl local"),
+        (&["token", "run", "x"], "hint: usage: mcpctl token"),
+        (&["set", "secret", "a", "b", "c"], "hint: usage: mcpctl set secret"),
+        (&["usage", "--duration", "1h"], "hint: usage: mcpctl usage"),
+        (&["get", "llms", "--clusterrole", "x"], "hint: usage: mcpctl get"),
+        (&["login", "-k", "https://a"], "hint: --ca FILE trusts"),
+        // A name or a value is not a command, even if there is one of the same name.
+        (&["--context", "delete", "apply", "-f", "x", "--force"], "hint: mcpctl replace --force"),
+        (&["get", "delete", "--force"], "hint: usage: mcpctl get"),
     ] {
         let error = Shell::new().run(args).await.failed(2);
         assert!(error.contains(hint) && error.lines().count() == 2, "{args:?}: {error}");
@@ -137,6 +163,33 @@ async fn argument_that_is_no_text_is_wrong_usage() {
     let output = completes.arg(argument).env("MCPCTL_COMPLETE", "fish").output().await.unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && errors.is_empty(), "{errors}");
+}
+
+#[tokio::test]
+async fn wrong_usage_names_the_next_step() {
+    let shell = Shell::new();
+    shell.file("a.csv", "name\nx\n");
+    for args in [
+        "get llms gpt -l a=b",
+        "describe llms gpt -l a=b",
+        "delete llms gpt -l a=b",
+        "delete llms -f x.yaml",
+        "describe llms -f x.yaml",
+        "edit llms a b",
+        "auth can-i view llms a b",
+        "auth can-i view usage a b",
+        "get llms/a b",
+        "create -f a.csv -o yaml",
+        "create -f a.csv -f a.csv",
+        "create secret s --from-literal a=b --from-literal a=c",
+        "label llm gpt a=b a-",
+        "patch llm gpt -p {",
+        "apply -f https://",
+    ] {
+        let words: Vec<&str> = args.split(' ').collect();
+        let error = shell.run(&words).await.failed(2);
+        assert!(error.contains("\nhint: "), "{args}: {error}");
+    }
 }
 
 #[tokio::test]

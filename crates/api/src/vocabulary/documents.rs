@@ -5,11 +5,15 @@ use super::{Habit, Vocabulary};
 /// The words of resources.
 pub(crate) const DOCUMENTS: Vocabulary = Vocabulary { habits: &HABITS, forms: &FORMS, documents: true };
 
-const FLAT: &str =
+/// Keys of Kubernetes around the fields of a document.
+pub const WRAPPERS: [&str; 2] = ["metadata", "spec"];
+/// What to write in place of those.
+pub const FLAT: &str =
     "documents are flat: `kind`, `name`, `labels`, then the fields of the kind, e.g. `mcpctl explain llm`";
 
-const HABITS: [Habit; 37] = [
-    Habit { words: &["apiversion", "metadata", "spec", "status"], beside: "", hint: FLAT },
+const HABITS: [Habit; 38] = [
+    Habit { words: &WRAPPERS, beside: "", hint: FLAT },
+    Habit { words: &["apiversion", "status"], beside: "", hint: FLAT },
     // Kinds.
     Habit {
         words: &["model", "models", "provider", "upstream", "endpoint"],
