@@ -4,6 +4,7 @@
 use mcpctl_api::{
     Kind,
     schema::{Field, KindSchema},
+    vocabulary::WRAPPERS,
 };
 
 use super::{
@@ -133,7 +134,7 @@ impl Known {
             return failure.hint(format!("did you mean `{meant}`?"));
         }
         match (missing.path.get(missing.at).and_then(Segment::name), self.kinds.as_slice()) {
-            (Some("status"), _) => failure.hint("`mcpctl get` and `describe` show how they do, as tables"),
+            (Some("status"), _) => failure.hint("`mcpctl get` and `describe` show the state, as tables"),
             (_, [(kind, _)]) => {
                 failure.hint(format!("`mcpctl explain {} --recursive` shows the fields", kind.plural()))
             }
@@ -299,7 +300,7 @@ fn changed(path: &[Segment], at: usize, there: &[Shape<'_>]) -> Option<Vec<Segme
     if name == "items" && path.get(at + 1).is_some_and(|next| next.name().is_none()) && !has("object") {
         return replaced_by(2, Vec::new());
     }
-    if matches!(name, "metadata" | "spec") && has("name") {
+    if WRAPPERS.contains(&name) && has("name") {
         return replaced_by(1, Vec::new());
     }
     if let Some((_, ours)) = renamed {
@@ -325,6 +326,9 @@ fn written(path: &[Segment], in_filter: bool) -> String {
         (false, false) => path,
     }
 }
+
+#[cfg(test)]
+mod full;
 
 #[cfg(test)]
 mod tests {
@@ -408,13 +412,10 @@ mod tests {
         }
         for kind in Kind::RESOURCES {
             let known = Known::new(&[kind], Root::Resource);
-            let example = KindSchema::of(kind).unwrap().example().cloned().unwrap_or_default();
             let mut all = Vec::new();
-            paths(&example, "$", &mut all);
-            for path in ["$.id", "$.revision", "$.createdAt", "$.updatedAt", "$.annotations.x"]
-                .into_iter()
-                .chain(all.iter().map(String::as_str))
-            {
+            paths(&serde_json::to_value(full::resource(kind)).unwrap(), "$", &mut all);
+            assert!(all.len() > 8, "{kind}: {all:?}");
+            for path in all {
                 let unknown = known.unknown(&path.parse().unwrap());
                 assert!(unknown.is_none(), "{kind}: {path}");
             }
