@@ -252,6 +252,25 @@ async fn pruning_removes_what_is_selected_and_in_no_file_together_with_the_apply
 }
 
 #[tokio::test]
+async fn pruning_shows_what_is_lost_as_a_deletion_does() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    shell.run(&["create", "secret", "key", "--from-env", "k=HOME"]).await.succeeded();
+    shell.run(&["label", "secret", "key", "app=x"]).await.succeeded();
+    for llm in ["one", "two", "three"] {
+        let url = ["--url", "http://127.0.0.1:1/v1", "--model", "m", "--secret", "key", "--key", "k"];
+        shell.run(&[&["create", "llm", llm], &url[..]].concat()).await.succeeded();
+    }
+    shell.file("f.yaml", "kind: Group\nname: a\n");
+    let prune = ["apply", "-f", "f.yaml", "--prune", "-l", "app=x", "--prune-allowlist", "secrets"];
+    let error = shell.run(&prune).await.failed(1);
+    assert!(error.contains("  secrets/key, and its values\n"), "{error}");
+    // One line of each kind of warning, however many resources it is about.
+    let warned: Vec<&str> = error.lines().filter(|line| line.contains("`one`")).collect();
+    assert!(warned.len() == 1 && ["`two`", "`three`"].iter().all(|llm| warned[0].contains(llm)), "{error}");
+}
+
+#[tokio::test]
 async fn replace_is_for_what_exists_and_with_force_makes_it_anew() {
     let mcpd = Mcpd::start().await;
     let shell = world(&mcpd).await;
