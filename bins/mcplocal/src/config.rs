@@ -113,7 +113,7 @@ struct ConfigFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("the configuration `{}` cannot be read: {source}", path.display())]
+    #[error("the configuration `{}` cannot be read: {}", path.display(), mcpctl_owner::words(source))]
     Unreadable {
         /// The file.
         path: PathBuf,

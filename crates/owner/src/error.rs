@@ -21,7 +21,7 @@ pub struct PathError {
 #[derive(Debug, thiserror::Error)]
 pub enum PathProblem {
     /// The system refused.
-    #[error("cannot be used: {0}")]
+    #[error("cannot be used: {}", words(.0))]
     Io(io::Error),
     /// It belongs to another user.
     #[error("belongs to user {}", user_name(*.0))]
@@ -47,6 +47,16 @@ pub enum PathProblem {
     /// It is longer than the limit.
     #[error("is longer than {0} bytes")]
     TooLong(u64),
+}
+
+/// An error of the system in the words of a sentence: without its number.
+pub fn words(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        return "there is no such file or directory".to_owned();
+    }
+    let text = error.to_string();
+    let mut rest = text.split(" (os error ").next().unwrap_or_default().chars();
+    rest.next().into_iter().flat_map(char::to_lowercase).chain(rest.clone()).collect()
 }
 
 impl PathError {
@@ -84,5 +94,17 @@ impl PathError {
             PathProblem::HardLink => format!("replace it by a copy: cp {path} {path}.new && mv {path}.new {path}"),
             PathProblem::TooLong(_) => "is it the right file?".to_owned(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_errors_have_no_numbers() {
+        assert_eq!(words(&io::Error::from_raw_os_error(2)), "there is no such file or directory");
+        assert_eq!(words(&io::Error::from_raw_os_error(13)), "permission denied");
+        assert_eq!(words(&io::Error::other("it is full")), "it is full");
     }
 }

@@ -11,6 +11,6 @@ pub mod file;
 mod trust;
 mod user;
 
-pub use error::{PathError, PathProblem};
+pub use error::{PathError, PathProblem, words};
 pub use trust::TrustedUsers;
 pub use user::{UserNameError, own_uid, user_name};

@@ -72,7 +72,7 @@ pub enum MasterKeyFileError {
         reason: ShapeError,
     },
     /// It could not be read.
-    #[error("the master key `{}` cannot be read: {source}", path.display())]
+    #[error("the master key `{}` cannot be read: {}", path.display(), mcpctl_owner::words(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -80,7 +80,7 @@ pub enum MasterKeyFileError {
         source: io::Error,
     },
     /// It could not be made.
-    #[error("the master key `{}` cannot be written: {source}", path.display())]
+    #[error("the master key `{}` cannot be written: {}", path.display(), mcpctl_owner::words(source))]
     Write {
         /// The file.
         path: PathBuf,

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use mcpctl_api::HintedError;
 use url::Url;
 
@@ -95,18 +95,21 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-/// What cannot be read as a URL may hold one.
-fn may_hold_password(url: &str) -> bool {
+/// Whether there may be a password in a URL. What cannot be read as one may hold one.
+pub fn may_hold_password(url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return true };
     url.password().is_some()
         || url.query_pairs().any(|(key, _)| key.to_ascii_lowercase().contains("password"))
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    let failed = || format!("the file of the database url `{}` cannot be read", path.display());
-    let file = std::fs::File::open(path).with_context(failed)?;
+    let failed = |error: std::io::Error| {
+        let (path, reason) = (path.display(), mcpctl_owner::words(&error));
+        anyhow::anyhow!("the file of the database url `{path}` cannot be read: {reason}")
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
     // The opened file's mode, not the path's, so that it cannot be exchanged in between.
-    let mode = file.metadata().with_context(failed)?.mode() & 0o7777;
+    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
         let path = path.display();
         bail!(HintedError::with(
@@ -115,7 +118,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
         ));
     }
     let mut text = String::new();
-    file.take(MAX_FILE_BYTES).read_to_string(&mut text).with_context(failed)?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
     Ok(text.trim().to_owned())
 }
 

@@ -53,7 +53,7 @@ async fn key_of_a_running_server_is_read_when_it_is_used() {
             assert!(hint.as_str().unwrap().contains(next), "{hint}");
         }
     };
-    unavailable("No such file", "`apiKeyFile`").await;
+    unavailable("no such file", "`apiKeyFile`").await;
     write(&file, FIRST, 0o644);
     unavailable("can be read by other users", "chmod 600").await;
 

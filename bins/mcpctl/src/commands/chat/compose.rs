@@ -10,7 +10,7 @@ use std::{
 use mcpctl_api::encoding;
 
 use super::Args;
-use crate::{failure::Failure, output::one_line};
+use crate::{bounded, failure::Failure, output::one_line};
 
 /// Bytes of standard input and of each file, and of all together: more than any model takes.
 pub const MAX_BYTES: u64 = 4 << 20;
@@ -77,7 +77,8 @@ fn stdin() -> Result<String, Failure> {
 /// The text of a file.
 pub fn file(path: &Path, most: u64) -> Result<String, Failure> {
     let name = format!("`{}`", one_line(&path.display().to_string()));
-    let opened = File::open(path).map_err(|error| Failure::new(format!("{name} cannot be read: {error}")))?;
+    let opened = File::open(path)
+        .map_err(|error| Failure::new(format!("{name} cannot be read: {}", bounded::reason(&error))))?;
     if opened.metadata()?.is_dir() {
         return Err(Failure::new(format!("{name} is a directory")).hint("name the files in it"));
     }
