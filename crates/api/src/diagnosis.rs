@@ -6,6 +6,7 @@ mod place;
 use serde_saphyr::Error;
 
 use crate::{
+    hint::HintedError,
     visible::is_hidden,
     vocabulary::{DOCUMENTS, NOT_ONE_OF, Vocabulary},
 };
@@ -37,6 +38,9 @@ pub(crate) fn of_yaml(error: &Error, text: &str, words: &Vocabulary) -> Diagnosi
         return diagnosis;
     }
     let here = Place::at(text, place, *words);
+    if let Some(diagnosis) = here.swallowed_key(text, place) {
+        return diagnosis;
+    }
     match error {
         Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => of_yaml(error, text, words),
         Error::NullIntoString { .. } | Error::InvalidCharNull { .. } => here.expects(TEXT, Some("nothing")),
@@ -71,7 +75,7 @@ pub(crate) fn of_yaml(error: &Error, text: &str, words: &Vocabulary) -> Diagnosi
         Error::UnsupportedTag { .. } => Diagnosis::new("a tag (`!…`) is not read here").hint("leave it out"),
         Error::Eof { .. } => Diagnosis::new("the text ends too early").hint("write the rest of the document"),
         Error::ExternalMessage { msg, .. } => syntax(msg),
-        Error::Message { msg, .. } => custom(msg, words),
+        Error::Message { msg, .. } => custom(msg, here.key(), words),
         other => Diagnosis::new(plain(&other.without_snippet().to_string())),
     }
 }
@@ -90,7 +94,7 @@ pub(crate) fn of_json(text: &str, field: &str) -> Diagnosis {
                 None => diagnosis,
             }
         }
-        None => unknown_in_json(text).unwrap_or_else(|| custom(text, &DOCUMENTS)),
+        None => unknown_in_json(text).unwrap_or_else(|| custom(text, field.rsplit('.').next(), &DOCUMENTS)),
     }
 }
 
@@ -191,8 +195,13 @@ fn syntax(message: &str) -> Diagnosis {
     }
 }
 
-/// Messages of our own types, and of a few others.
-fn custom(message: &str, words: &Vocabulary) -> Diagnosis {
+/// Messages of our own types, and of a few others, about the value of a key.
+fn custom(message: &str, key: Option<&str>, words: &Vocabulary) -> Diagnosis {
+    let HintedError { message, hint } = HintedError::parse(message);
+    if let Some(hint) = hint {
+        return Diagnosis::new(message).hint(hint);
+    }
+    let message = message.as_str();
     let word = message.strip_prefix('`').and_then(|rest| rest.split_once('`'));
     if let Some((word, rest)) = word
         && let Some(known) = rest.strip_prefix(NOT_ONE_OF)
@@ -203,7 +212,14 @@ fn custom(message: &str, words: &Vocabulary) -> Diagnosis {
         (
             "relative URL without a base",
             "this is not an address",
-            "write it with its scheme, e.g. `https://api.openai.com/v1` or `http://127.0.0.1:8000/v1`",
+            match key {
+                Some("server" | "inference") => "write it with its scheme, e.g. `https://mcpd.example.com`",
+                Some("issuer") => "write it with its scheme, e.g. `https://login.example.com`",
+                Some("otlp") => "write it with its scheme, e.g. `http://127.0.0.1:4318`",
+                _ => {
+                    "write it with its scheme, e.g. `https://api.openai.com/v1` or `http://127.0.0.1:8000/v1`"
+                }
+            },
         ),
         (
             "invalid socket address syntax",

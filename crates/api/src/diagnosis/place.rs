@@ -39,6 +39,34 @@ impl<'a> Place<'a> {
         Self { key, item, value, block, words }
     }
 
+    /// The key that the value there belongs to.
+    pub(super) fn key(&self) -> Option<&'a str> {
+        self.key
+    }
+
+    /// A key on the line after a value, which its indentation makes a part of that value.
+    pub(super) fn swallowed_key(&self, text: &str, (line, _): (u64, u64)) -> Option<Diagnosis> {
+        let begins_text = |c: char| !matches!(c, '"' | '\'' | '|' | '>' | '{' | '[' | '#' | '&' | '*' | '!');
+        if self.block || !self.value.chars().next().is_some_and(begins_text) {
+            return None;
+        }
+        let index = usize::try_from(line).ok()?;
+        let own = text.lines().nth(index.checked_sub(1)?)?;
+        let next = text.lines().nth(index)?;
+        let indent_of = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
+        let (key, _) =
+            next.trim_start().split_once(':').filter(|(_, rest)| rest.is_empty() || rest.starts_with(' '))?;
+        let is_key =
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        if !is_key || indent_of(next) <= indent_of(own) {
+            return None;
+        }
+        let diagnosis = Diagnosis::new(format!("`{key}` is indented, and so a part of the value before it"))
+            .hint("begin the keys of one level in the same column");
+        let column = u64::try_from(indent_of(next)).ok()?.checked_add(1)?;
+        Some(Diagnosis { place: Some((line.checked_add(1)?, column)), ..diagnosis })
+    }
+
     fn found(&self) -> &'static str {
         let value = self.value.split(" #").next().unwrap_or_default().trim_end_matches([',', '}', ']', ' ']);
         match value.chars().next() {
@@ -124,6 +152,20 @@ mod tests {
     fn key(text: &str, line: u64, column: u64) -> Option<(&str, bool)> {
         let place = Place::at(text, (line, column), Vocabulary::default());
         place.key.map(|key| (key, place.item))
+    }
+
+    #[test]
+    fn indented_key_after_a_value_is_the_mistake() {
+        let swallowed = |text: &str, column: u64| {
+            let at = (1, column);
+            Place::at(text, at, Vocabulary::default()).swallowed_key(text, at).map(|found| found.place)
+        };
+        assert_eq!(swallowed("listen: 127.0.0.1:1\n listen: x\n", 9), Some(Some((2, 2))));
+        assert_eq!(swallowed("- a: b\n    c:\n", 6), Some(Some((2, 5))));
+        assert_eq!(swallowed("listen: 127.0.0.1:1\nlisten: x\n", 9), None);
+        assert_eq!(swallowed("- a: b\n  c: d\n", 6), None, "a key of the same map");
+        assert_eq!(swallowed("a: b\n  more of it\n", 4), None);
+        assert_eq!(swallowed("a: \"b\n  c: d\"\n", 4), None);
     }
 
     #[test]

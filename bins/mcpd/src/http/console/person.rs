@@ -95,7 +95,7 @@ pub async fn page(
         SubjectKind::Group => Vec::new(),
         _ => token_status::statuses(&app, &caller, Some(&subject)).await?.items,
     };
-    // What signing in makes before what a person makes: it is what ends first where an account is in wrong hands.
+    // Sessions first, so that they are listed where an account has many tokens.
     tokens.sort_by_key(|status| !status.session);
     let more_tokens = tokens.len().saturating_sub(SHOWN);
     let now = clock::now();
