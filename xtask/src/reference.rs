@@ -84,7 +84,7 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
         Page {
             name: "configuration.md",
             title: "Configuration files",
-            about: "Every key of the files of the three programs. An unknown key is an error with file, line and column; `mcpd serve --check` and `mcplocal --check` read a file and start nothing. [The contract](contract.md) has whole files as examples, and [Limits](limits.md) what each bound does and its default. \
+            about: "Every key of the files of the three programs. An unknown key is an error with file, line and column; `mcpd serve --check` and `mcplocal --check` judge a file and start nothing. [The contract](contract.md) has whole files as examples, and [Limits](limits.md) what each bound does and its default. \
                     In mcpd a flag comes before a variable of the [environment](environment.md), and that before the file.",
             content: configuration::page(root)?,
         },

@@ -20,8 +20,8 @@ use mcpctl_api::{
     yaml::{self, YamlError},
 };
 use mcpctl_owner::file::{self, Content};
-use mcpctl_server::Origin;
-use mcpctl_telemetry::{LogFormat, OtlpUrl, TelemetryConfig};
+use mcpctl_server::{Origin, socket_address};
+use mcpctl_telemetry::{LevelFilter, LogFilter, LogFormat, OtlpUrl, TelemetryConfig};
 use mcpctl_tls::ServerFiles;
 use serde::Deserialize;
 
@@ -49,10 +49,10 @@ pub struct ServeArgs {
     #[arg(long, env = "MCPD_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Address to listen on [default: 127.0.0.1:3100]
-    #[arg(long, env = "MCPD_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "MCPD_LISTEN", value_name = "ADDR", value_parser = socket_address)]
     listen: Option<SocketAddr>,
     /// Address of its own for the inference routes, so that they can fail without the rest
-    #[arg(long, env = "MCPD_INFERENCE_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "MCPD_INFERENCE_LISTEN", value_name = "ADDR", value_parser = socket_address)]
     inference_listen: Option<SocketAddr>,
     /// Host name that clients call mcpd by, where it is not a loopback name; others are refused
     #[arg(long, env = "MCPD_PUBLIC_HOST", value_name = "HOST")]
@@ -81,7 +81,7 @@ pub struct ServeArgs {
     log_format: Option<LogFormat>,
     /// Which log lines are written, e.g. `info` or `mcpd=debug` [default: info]
     #[arg(long, env = "MCPD_LOG", value_name = "FILTER")]
-    log: Option<String>,
+    log: Option<LogFilter>,
     /// Collector that traces are sent to, as OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT and OpenTelemetry's others too]
     #[arg(long, env = "MCPD_OTLP", value_name = "URL")]
     otlp: Option<OtlpUrl>,
@@ -109,7 +109,7 @@ struct File {
     drain_delay: DrainDelay,
     prices: Option<PathBuf>,
     log_format: Option<LogFormat>,
-    log: Option<String>,
+    log: Option<LogFilter>,
     telemetry: TelemetryConfig,
     /// Whether mcpd serves the console, at `/console/` [default: true].
     console: Option<bool>,
@@ -138,6 +138,8 @@ pub struct Config {
     pub allowed_origins: Vec<Origin>,
     /// Where the database is.
     pub database: mcpctl_store::Location,
+    /// Whether the configuration file itself holds the password of a database.
+    pub password_in_file: bool,
     /// Whether replicas share the database, so that they must share the master key too.
     pub shared: bool,
     /// The key that encrypts secrets at rest.
@@ -147,7 +149,7 @@ pub struct Config {
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which log lines are written.
-    pub log: String,
+    pub log: LogFilter,
     /// The collector of the arguments.
     pub otlp: Option<OtlpUrl>,
     /// The collector of the file.
@@ -188,6 +190,7 @@ impl ServeArgs {
             Some(dir) => dir,
             None => default_data_dir()?,
         };
+        let password_in_file = file.database_url.as_deref().is_some_and(database_url::may_hold_password);
         let database_url = database_url::resolve(database_url::Sources {
             argument: self.database_url,
             file_argument: self.database_url_file,
@@ -214,13 +217,14 @@ impl ServeArgs {
             allowed_origins: file.allowed_origins,
             shared,
             database,
+            password_in_file,
             master_key_file: self
                 .master_key_file
                 .or(file.master_key_file)
                 .unwrap_or_else(|| data_dir.join("master-key")),
             drain_delay: self.drain_delay.unwrap_or(file.drain_delay),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
-            log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log: self.log.or(file.log).unwrap_or_else(|| LogFilter::level(LevelFilter::INFO)),
             otlp: self.otlp,
             telemetry: file.telemetry,
             console: file.console.unwrap_or(true),

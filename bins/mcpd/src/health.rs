@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -12,6 +13,9 @@ use mcpctl_client::{Client, ClientError, ClientFiles, ClientOptions, ClientTls, 
 use url::Url;
 
 use crate::{config::ServeArgs, print, with_hint};
+
+/// How long a program that has mcpd's address may take to answer.
+const IN_USE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The arguments of `mcpd health`.
 #[derive(Debug, Args)]
@@ -68,9 +72,26 @@ pub async fn run(args: HealthArgs) -> anyhow::Result<()> {
     print(healthy)
 }
 
+/// Whether an mcpd answers where this address is bound on this machine.
+pub async fn is_mcpd(listen: SocketAddr, tls: bool) -> bool {
+    let ask = async {
+        let trust = Trust { tls: ClientTls::read_unverified(ClientFiles::default())?, ..Trust::default() };
+        let (connect_timeout, timeout) = (IN_USE_TIMEOUT, IN_USE_TIMEOUT);
+        let options = ClientOptions { connect_timeout, timeout, trust, ..ClientOptions::default() };
+        let client = Client::anonymous(url(listen, tls)?, &options)?;
+        client.health(HealthQuestion::Live).await?;
+        anyhow::Ok(())
+    };
+    ask.await.is_ok()
+}
+
 /// How this machine reaches the mcpd of these arguments.
 fn own_address(serve: ServeArgs) -> anyhow::Result<Url> {
     let (listen, tls) = serve.served_at()?;
+    url(listen, tls)
+}
+
+fn url(listen: SocketAddr, tls: bool) -> anyhow::Result<Url> {
     let scheme = if tls { "https" } else { "http" };
     Url::parse(&format!("{scheme}://{}", reachable(listen))).context("the address that mcpd listens on")
 }

@@ -57,7 +57,7 @@ use crate::{
     app::{App, InstallationFacts},
     config::{Config, ServeArgs},
     http::guard::Guard,
-    maintenance::{backup, fsck, migrate, restore, rotate_master_key},
+    maintenance::{backup, check, fsck, migrate, restore, rotate_master_key},
     master_key::MasterKey,
     watchers::{Watched, Watchers},
 };
@@ -84,9 +84,16 @@ enum Command {
     Serve {
         #[command(flatten)]
         args: ServeArgs,
-        /// Check the configuration and the files of TLS, and end
-        #[arg(long)]
-        check: bool,
+        /// Check what a start needs, change nothing, and end: the files, the directories, the master key, the database and the
+        /// addresses; with `=files` the configuration and the files it names alone, as on another machine
+        #[arg(
+            long,
+            value_name = "start|files",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "start"
+        )]
+        check: Option<check::Scope>,
     },
     /// Ask a running mcpd whether it can serve; fails where it cannot, for health checks of containers
     Health(health::HealthArgs),
@@ -114,8 +121,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve { args, check: true } => check(args),
-        Command::Serve { args, check: false } => serve(args).await,
+        Command::Serve { args, check: Some(scope) } => Box::pin(check::run(args, scope)).await,
+        Command::Serve { args, check: None } => serve(args).await,
         Command::Health(args) => health::run(args).await,
         Command::BootstrapToken(args) => bootstrap_token(args).await,
         Command::MasterKey(command) => master_key::run(command).await,
@@ -134,15 +141,6 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Judges the configuration, and the files that a start reads before it opens the store.
-fn check(args: ServeArgs) -> anyhow::Result<()> {
-    let config = args.resolve()?;
-    let (listen, tls) = (config.listen, tls::read(config.tls)?);
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    output::note(format_args!("ok: mcpd would serve {scheme}://{listen}"));
-    Ok(())
 }
 
 /// Prints an error in one line, and its hint in another.
@@ -234,8 +232,10 @@ fn private_files(config: &Config) -> anyhow::Result<()> {
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
-    let _log = mcpctl_telemetry::init("mcpd", config.log_format, &config.log, mcpctl_server::log_fields)
-        .map_err(|error| with_hint(error.to_string(), error.hint()))?;
+    let _log = mcpctl_telemetry::init("mcpd", config.log_format, &config.log, mcpctl_server::log_fields)?;
+    if config.password_in_file {
+        tracing::warn!(hint = check::PASSWORD_HINT, "{}", check::PASSWORD_IN_FILE);
+    }
     let traces = Traces::start("mcpd", config.otlp.as_ref(), &config.telemetry)?;
     mcpctl_server::handle_size_limit()?;
     mcpctl_server::prevent_core_dumps().context("the limit of core dumps")?;

@@ -1,6 +1,7 @@
 //! The commands that keep an installation: what they have in common. None of them is part of the daemon.
 
 pub mod backup;
+pub mod check;
 pub mod fsck;
 pub mod migrate;
 mod output_file;

@@ -44,7 +44,7 @@ use mcpctl_owner::{
     file::{self, OpenMode},
 };
 use mcpctl_server::{Connections, ShutdownSignal};
-use mcpctl_telemetry::{LogFormat, LogGuard, OtlpUrl, Traces, output};
+use mcpctl_telemetry::{LevelFilter, LogFilter, LogFormat, LogGuard, OtlpUrl, Traces, output};
 
 use crate::{
     app::App,
@@ -77,7 +77,7 @@ struct Args {
     log_format: LogFormat,
     /// Which log lines are written, e.g. `info` or `mcplocal=debug` [default: `warn` on a terminal, else `info`]
     #[arg(long, global = true, env = "MCPLOCAL_LOG", value_name = "FILTER")]
-    log: Option<String>,
+    log: Option<LogFilter>,
     /// Collector that traces are sent to, as OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT and OpenTelemetry's others too]
     #[arg(long, global = true, env = "MCPLOCAL_OTLP", value_name = "URL")]
     otlp: Option<OtlpUrl>,
@@ -115,20 +115,20 @@ impl Args {
 
     fn start_log(&self) -> anyhow::Result<LogGuard> {
         let filter = match (&self.log, self.verbose) {
-            (Some(filter), _) => filter,
-            (None, 0 | 1) if self.is_quiet() => "warn",
-            (None, 0 | 1) => "info",
-            (None, _) => "debug",
+            (Some(filter), _) => filter.clone(),
+            (None, 0 | 1) if self.is_quiet() => LogFilter::level(LevelFilter::WARN),
+            (None, 0 | 1) => LogFilter::level(LevelFilter::INFO),
+            (None, _) => LogFilter::level(LevelFilter::DEBUG),
         };
         let running = mcpctl_server::log_fields;
         let started = match &self.background {
-            None => mcpctl_telemetry::init("mcplocal", self.log_format, filter, running),
+            None => mcpctl_telemetry::init("mcplocal", self.log_format, &filter, running),
             Some(path) => {
                 let file = LogFile::open(path).map_err(|error| with_hint(&error, error.hint()))?;
-                mcpctl_telemetry::init_to("mcplocal", self.log_format, filter, running, file)
+                mcpctl_telemetry::init_to("mcplocal", self.log_format, &filter, running, file)
             }
         };
-        started.map_err(|error| with_hint(&error, error.hint()))
+        Ok(started?)
     }
 }
 
@@ -308,7 +308,25 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what keeps a provider from being used but not the agent from starting.
+/// What the agent would do with a configuration.
+fn summary(config: &Config) -> String {
+    let (listen, server) = (&config.listen, config.server.as_str().trim_end_matches('/'));
+    let mut text = format!("ok: mcplocal would listen on {listen} and forward to {server}");
+    if config.providers.is_empty() {
+        text.push_str("\nno request falls back: `providers` is empty");
+    }
+    for provider in &config.providers {
+        let (name, llms) = (&provider.name, &provider.failover_for);
+        let names = llms.iter().map(|llm| llm.as_str()).collect::<Vec<_>>().join(", ");
+        text.push_str(&match llms.len() {
+            0 => format!("\nprovider {name}: no request falls back to it without `failoverFor`; clients name it `local/{name}`"),
+            _ => format!("\nprovider {name}: takes over for {names}"),
+        });
+    }
+    text
+}
+
+/// Prints what keeps a provider from being used but not the agent from starting, and what the agent would do.
 async fn warn_of(config: &Config, path: &Path) -> anyhow::Result<()> {
     for error in providers::missing(config, path).await {
         output::note(format_args!("warning: {}", HintedError::new(&error, error.hint()).lines()));
@@ -321,7 +339,8 @@ async fn warn_of(config: &Config, path: &Path) -> anyhow::Result<()> {
             output::note(format_args!("warning: {}", HintedError::with(message, unknown.hint()).lines()));
         }
     }
-    Ok(())
+    // Not among the warnings, which `mcpctl` reads.
+    output::data(summary(config)).context("standard output cannot be written")
 }
 
 async fn examine(config: &Path, chosen: Option<PathBuf>) -> anyhow::Result<()> {

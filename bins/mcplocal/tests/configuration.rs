@@ -29,7 +29,8 @@ fn outcome(config: &str, arguments: &[&str]) -> String {
         .unwrap();
     assert!(!state.exists(), "something was created");
     let errors = String::from_utf8(output.stderr).unwrap().replace(&format!("{}/", dir.path().display()), "");
-    format!("{config}\n=> exit {}\n{errors}", output.status.code().unwrap())
+    let found = String::from_utf8(output.stdout).unwrap();
+    format!("{config}\n=> exit {}\n{errors}{found}", output.status.code().unwrap())
 }
 
 #[test]
@@ -41,6 +42,9 @@ fn mistakes_are_reported_with_their_place() {
         "providers: []\n".to_owned(),
         format!("{server}servre: x\n"),
         "server: http://mcpd.example.com\n".to_owned(),
+        "server: mcpd.example.com\n".to_owned(),
+        "server: https://mcpd.example.com\ninference: 127.0.0.1:3101\n".to_owned(),
+        "listen: 127.0.0.1:3200\n server: https://mcpd.example.com\n".to_owned(),
         format!("{server}listen: 0.0.0.0:3200\n"),
         format!(
             "{server}{two}  - name: b\n    type: openai\n    url: http://127.0.0.1:2/v1\n    model: m\n    failoverFor: [gpt, claude]\n"
@@ -106,6 +110,32 @@ fn missing_files_are_warnings_with_their_place() {
         provider("type: llama-server-managed, model: /no/such.gguf"),
     ];
     assert_snapshot!(cases.map(|case| outcome(&case, &["--check"])).join("\n"));
+}
+
+#[test]
+fn check_reports_what_the_agent_would_do() {
+    let server = "server: https://mcpd.example.com\n";
+    let two = "providers:\n  - {name: a, type: openai, url: 'http://127.0.0.1:1/v1', model: m, failoverFor: [gpt, claude]}\n  \
+               - {name: b, type: openai, url: 'http://127.0.0.1:1/v1', model: m}\n";
+    let cases = [server.to_owned(), format!("{server}{two}")];
+    assert_snapshot!(cases.map(|case| outcome(&case, &["--check"])).join("\n"));
+}
+
+#[test]
+fn log_filter_that_writes_nothing_is_refused() {
+    for (arguments, variable) in
+        [(vec!["--log", "verbose"], None), (vec![], Some("verbose")), (vec![], Some("mcplocl=debug"))]
+    {
+        let mut agent = Command::new(program("mcplocal"));
+        agent.args(arguments).args(["--config", "/no/such/file.yaml"]);
+        if let Some(filter) = variable {
+            agent.env("MCPLOCAL_LOG", filter);
+        }
+        let output = agent.output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains("for '--log <FILTER>'") && errors.contains("\nhint: "), "{errors}");
+    }
 }
 
 #[test]

@@ -13,6 +13,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use nix::unistd::AccessFlags;
+
 use crate::{
     error::{PathError, PathProblem},
     user::{ROOT, is_private_group, own_uid},
@@ -47,6 +49,41 @@ pub fn check_private(dir: &Path) -> Result<Option<PathBuf>, PathError> {
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Checks, without creating anything, that [`ensure_private`] would succeed and that files can be created in the directory then.
+/// Returns whether it exists.
+///
+/// # Errors
+/// When it could not be made or written to, or it or a directory above it could be another user's.
+pub fn check_ensurable(dir: &Path) -> Result<bool, PathError> {
+    if let Some(there) = check_private(dir)? {
+        return check_writable(&there).map(|()| true);
+    }
+    let absolute = absolute(dir)?;
+    let above = absolute.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok());
+    check_writable(above.unwrap_or(Path::new("/"))).map(|()| false)
+}
+
+/// Checks, without creating anything, that files can be created in a directory, and that no other user can replace them.
+///
+/// # Errors
+/// When this user may not write there, nothing can be created there, or it could be another user's.
+pub fn check_writable(dir: &Path) -> Result<(), PathError> {
+    let walked = walk(&absolute(dir)?, Missing::Fail)?;
+    if !walked.metadata.is_dir() {
+        return Err(PathError::new(&walked.real, PathProblem::NotADirectory));
+    }
+    check_ancestor(&walked.real, &walked.metadata)?;
+    nix::unistd::access(&walked.real, AccessFlags::W_OK | AccessFlags::X_OK)
+        .map_err(|error| PathError::io(&walked.real, error.into()))?;
+    // By their modes root may write to these, and the kernel creates nothing.
+    let is_of_kernel = |of: &str| fs::metadata(of).is_ok_and(|there| there.dev() == walked.metadata.dev());
+    if ["/proc", "/sys"].into_iter().any(is_of_kernel) {
+        let error = io::Error::other("a directory of the kernel holds no other files");
+        return Err(PathError::io(&walked.real, error));
+    }
+    Ok(())
 }
 
 /// Checks that no other user can replace this path: the directory that holds it, and all above.
@@ -211,6 +248,22 @@ mod tests {
         chmod(&dir, 0o755);
         assert_eq!(ensure_private(&dir).unwrap(), dir, "others may look at names");
         assert_eq!(check_private(&dir).unwrap(), Some(dir));
+    }
+
+    #[test]
+    fn directory_that_could_be_made_is_checked_and_not_made() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("a/b");
+        assert!(!check_ensurable(&dir).unwrap());
+        assert!(!home.path().join("a").exists());
+        ensure_private(&dir).unwrap();
+        assert!(check_ensurable(&dir).unwrap());
+        fs::write(home.path().join("file"), "").unwrap();
+        for wrong in [home.path().join("file/x"), "/proc/nope".into(), "/sys/nope/x".into()] {
+            assert!(check_ensurable(&wrong).is_err(), "{}", wrong.display());
+        }
+        chmod(&dir, 0o777);
+        assert!(check_ensurable(&dir.join("x")).is_err());
     }
 
     #[test]

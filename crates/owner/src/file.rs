@@ -67,6 +67,18 @@ pub fn open_own(path: &Path, how: OpenMode) -> Result<File, PathError> {
     Ok(file)
 }
 
+/// Whether there is a file, and [`open_own`] would open it. Changes nothing.
+///
+/// # Errors
+/// As [`open_own`].
+pub fn is_own(path: &Path) -> Result<bool, PathError> {
+    match OpenOptions::new().read(true).write(true).custom_flags(flags()).open(path) {
+        Ok(file) => check_own(path, &file).map(|_| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(open_error(path, error)),
+    }
+}
+
 /// Reads a secret in one of this user's private directories; `None` where it is not there.
 ///
 /// # Errors

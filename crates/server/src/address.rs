@@ -2,6 +2,8 @@
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr};
 
+use mcpctl_api::HintedError;
+
 /// Where to listen: `127.0.0.1:3100`, or `unix:/path/to/socket`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -9,6 +11,24 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A socket file that only this user may connect to.
     Unix(PathBuf),
+}
+
+/// Reads an IP address and a port, of an argument. The message has its next step with it.
+///
+/// # Errors
+/// When it is something else.
+pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+        let port = port.unwrap_or(3100);
+        HintedError::with(
+            "this is not an IP address and a port",
+            format_args!(
+                "write e.g. `127.0.0.1:{port}`, or `0.0.0.0:{port}` for every address of the machine"
+            ),
+        )
+        .lines()
+    })
 }
 
 /// A text that is no address to listen on.
@@ -41,7 +61,7 @@ impl fmt::Display for Address {
 
 /// An address could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on `{address}`: {source}")]
+#[error("cannot listen on `{address}`: {}", mcpctl_owner::words(source))]
 pub struct BindError {
     pub(crate) address: Address,
     pub(crate) source: io::Error,
@@ -75,6 +95,23 @@ mod tests {
         }
         for text in ["", "3100", "localhost:1", "unix:", "unix:relative"] {
             assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn argument_that_is_no_address_is_refused_with_one_of_its_port() {
+        assert_eq!(socket_address("127.0.0.1:3100").unwrap().port(), 3100);
+        for (text, meant) in [
+            ("4000", "`127.0.0.1:4000`"),
+            (":4000", "`0.0.0.0:4000`"),
+            ("localhost:4000", "`127.0.0.1:4000`"),
+            ("", "`127.0.0.1:3100`"),
+        ] {
+            let error = socket_address(text).unwrap_err();
+            assert!(
+                error.starts_with("this is not an IP address and a port\nhint: ") && error.contains(meant),
+                "{error}"
+            );
         }
     }
 }

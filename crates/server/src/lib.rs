@@ -33,7 +33,7 @@ mod traced_body;
 mod unknown_parameter;
 
 pub use access_line::AccessLine;
-pub use address::{Address, BindError, NotAnAddress};
+pub use address::{Address, BindError, NotAnAddress, socket_address};
 pub use body::{BodyError, BodyOwner, RequestBodies};
 pub use caller_dialect::dialect_of;
 pub use connections::{Connection, Connections};

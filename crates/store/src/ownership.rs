@@ -89,6 +89,14 @@ impl Ownership {
         Ok(Self { lock, database, _held: held })
     }
 
+    /// Why an SQLite database could not be taken now, where another process serves it. Changes nothing.
+    pub fn taken(database: &Path) -> Option<OwnershipError> {
+        let place = lock_path(database);
+        let held = File::open(&place).ok()?;
+        matches!(held.try_lock_shared(), Err(TryLockError::WouldBlock))
+            .then(|| OwnershipError::Taken { place: database.to_owned(), pid: owner(&place) })
+    }
+
     /// The database's file.
     pub(crate) fn database(&self) -> &Path {
         &self.database.path
@@ -154,7 +162,9 @@ mod tests {
             std::process::id()
         );
         assert_eq!(error.to_string(), expected);
+        assert_eq!(Ownership::taken(&database).unwrap().to_string(), expected);
         drop(first);
+        assert!(Ownership::taken(&database).is_none());
         Ownership::take(&database).unwrap();
     }
 

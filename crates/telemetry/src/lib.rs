@@ -9,9 +9,9 @@ pub mod names;
 pub mod otlp;
 pub mod output;
 
-pub use log::{InitError, LogFormat, LogGuard, init, init_to};
+pub use log::{InitError, LogFilter, LogFilterError, LogFormat, LogGuard, init, init_to};
 pub use metrics::{
     Configured, HttpMetrics, InFlight, InferenceMetrics, McpdMetrics, McplocalMetrics, Operation, TokenType,
 };
 pub use otlp::{OtlpUrl, TelemetryConfig, Traces};
-pub use tracing_subscriber::fmt::MakeWriter;
+pub use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};

@@ -92,7 +92,7 @@ fn try_packages(out: &Path, root: &Path) -> Result<()> {
         root,
         "test -s /usr/share/man/man1/mcpctl-create-token.1.gz && bash -n /usr/share/bash-completion/completions/mcpctl",
     )?;
-    inside(root, "mcpd serve --check --config /etc/mcpd/mcpd.yaml")?;
+    inside(root, "runuser -u mcpd -- mcpd serve --check --config /etc/mcpd/mcpd.yaml")?;
     serve_installed(root)?;
 
     // An upgrade keeps what an administrator wrote, and the data.

@@ -38,7 +38,12 @@ pub(super) fn findings(metadata: &Metadata, documents: &[Text]) -> Result<Vec<St
             keys if keys.contains(&"server") => {
                 check_file(&programs.join("mcplocal"), &["--check"], &example.yaml, directory.path())?
             }
-            _ => check_file(&programs.join("mcpd"), &["serve", "--check"], &example.yaml, directory.path())?,
+            _ => check_file(
+                &programs.join("mcpd"),
+                &["serve", "--check=files"],
+                &example.yaml,
+                directory.path(),
+            )?,
         };
         if let Some(error) = rejected {
             findings.push(format!("{}:{}: the example is rejected: {error}", example.document, example.line));
