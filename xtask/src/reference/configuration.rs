@@ -85,7 +85,7 @@ const NONE: &str = "none";
 const REQUIRED: &str = "required";
 
 /// What a value looks like, by the type that reads it.
-const FORMS: [(&str, &str); 24] = [
+const FORMS: [(&str, &str); 25] = [
     ("PathBuf", "path"),
     ("SocketAddr", "address and port"),
     ("String", "text"),
@@ -107,6 +107,7 @@ const FORMS: [(&str, &str); 24] = [
     ("Origin", "origin, `https://app.example.com`"),
     ("Name", "name"),
     ("PublicHost", "host name"),
+    ("LogFilter", "level, or levels of parts, `info,mcpctl_engine=debug`"),
     ("IpNet", "network, `10.0.0.0/24`"),
     ("Timestamp", "time"),
     ("PublicKey", "public key"),

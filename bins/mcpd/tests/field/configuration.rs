@@ -80,7 +80,7 @@ fn check_accepts_a_good_file_and_names_the_place_of_an_error() {
 #[test]
 fn log_filter_that_writes_nothing_is_refused_wherever_it_is_written() {
     let place = Place::new();
-    place.refused("log: verbose\n", "mcpd.yaml:2:6: `verbose` is no log level");
+    place.refused("log: verbose\n", "mcpd.yaml:2:6: `verbose` is not a log level");
     place.refused("log: mcpdd=debug\n", "mcpd.yaml:2:6: the log filter `mcpdd=debug` leaves out every line");
     let (code, printed) = place.check("listen: 127.0.0.1:0\n", &["--check", "--log", "verbose"]);
     assert!(code == 2 && printed.contains("\nhint: write trace, debug, info"), "{printed}");

@@ -74,7 +74,7 @@ fn check(text: &str) -> Result<(), HintedError> {
             // A level, for the program and all of its libraries.
             None if directive.parse::<LevelFilter>().is_ok() => writes = true,
             None => {
-                let message = format!("`{directive}` is no log level");
+                let message = format!("`{directive}` is not a log level");
                 let hint =
                     format!("{FORM}; for all lines of the part `{directive}` write `info,{directive}=trace`");
                 let is_part = is_own(directive) || directive.contains("::");
@@ -151,7 +151,7 @@ mod tests {
     fn word_that_is_no_level_is_refused_with_the_levels() {
         for text in ["verbose", "warning", "mcpd", "info,verbose", "mcpd::http"] {
             let error = refused(text);
-            assert!(error.message.ends_with("is no log level"), "{error}");
+            assert!(error.message.ends_with("is not a log level"), "{error}");
             assert!(
                 error.hint.unwrap().starts_with("write trace, debug, info, warn, error or off"),
                 "{text}"
