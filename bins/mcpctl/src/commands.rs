@@ -37,6 +37,7 @@ mod token;
 mod top;
 mod usage;
 mod version;
+mod viewable;
 mod wait;
 mod watch;
 mod writing;
@@ -44,6 +45,7 @@ mod writing;
 use clap::{Parser, Subcommand};
 
 use self::label::Texts;
+pub use self::targets::account;
 use crate::{Outcome, context::Global};
 
 /// Central rules for language models, and local models that replace central ones while mcpd allows it

@@ -70,6 +70,13 @@ pub async fn access(client: &Client, llm: &str) -> LlmAccess {
     }
 }
 
+/// What to name in place of an Llm that the account may not run; `None` where it may, and where mcpd cannot be asked.
+pub async fn in_place_of(client: &Client, llm: &str) -> Option<String> {
+    let LlmAccess::Denied { similar, others } = access(client, llm).await else { return None };
+    let hint = similar.or_else(|| others.map(|others| format!("you may run: {others}")));
+    Some(hint.unwrap_or_else(|| "ask an administrator for access".to_owned()))
+}
+
 /// What to report where access is denied.
 pub fn denied(llm: &str) -> String {
     format!("there is no Llm `{}` that you may run", one_line(llm))

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::{
-    Id,
+    Id, Verb,
     audit::{AuditDecision, AuditEntry, AuditPage},
 };
 use mcpctl_client::{AuditRequest, Client, ClientError};
@@ -19,12 +19,21 @@ use crate::{
         Shape,
         table::{Table, short_fingerprint},
     },
+    suggest::{self, did_you_mean},
 };
 
 /// Difference between the agent's time of a report and that of its receipt from which both are shown.
 const LATE: SignedDuration = SignedDuration::from_mins(1);
 /// Maximum of rows of one request.
 const MAX_PAGE: usize = 1000;
+
+/// What is recorded besides the verbs of rules.
+const EVENTS: [&str; 6] = ["failover", "failover-end", "journal-gap", "login", "login-sso", "run-local"];
+
+/// The actions that are recorded most.
+pub(super) fn actions() -> impl Iterator<Item = &'static str> {
+    Verb::ALL.into_iter().map(|verb| verb.as_str()).chain(EVENTS)
+}
 
 /// Which rows to show.
 #[derive(clap::Args)]
@@ -85,6 +94,17 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     }
     let page = newest(&client, &mut request, args.rows).await?;
     if args.output.print(&page)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if page.items.is_empty() {
+        note!("nothing found");
+        if let Some(action) = &request.action
+            && !actions().any(|known| known == action)
+            && let Some(hint) = did_you_mean(action, actions())
+        {
+            note!("no action is called `{action}`: {hint}");
+        }
+        suggest::note_unknown(&client, request.subject.as_deref(), request.llm.as_deref()).await;
         return Ok(ExitCode::SUCCESS);
     }
     if args.output == Shape::Wide {

@@ -13,6 +13,7 @@ use mcpctl_client::Client;
 use super::{
     files::NamedFiles,
     targets::{Choice, LabelSelector, Wanted},
+    viewable::{not_viewable, refusal},
 };
 use crate::{
     Outcome,
@@ -65,7 +66,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
         Wanted::Kinds(kinds) => kinds,
     };
     let mut count = 0;
-    for kind in kinds {
+    for kind in kinds.iter().copied() {
         let list = client.list(kind, selector.as_ref().map(|selector| selector.text.as_str())).await?;
         for resource in &list.items {
             separated(&client, count, resource).await?;
@@ -73,6 +74,10 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
         }
     }
     if count == 0 {
+        let denied = not_viewable(&client, &kinds).await;
+        if !denied.is_empty() && denied == kinds {
+            return Err(refusal(&denied));
+        }
         note!("nothing found");
     }
     Ok(ExitCode::SUCCESS)

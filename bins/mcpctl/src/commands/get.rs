@@ -3,13 +3,14 @@
 use std::{collections::HashMap, process::ExitCode};
 
 use jiff::{SignedDuration, Timestamp};
-use mcpctl_api::{HumanDuration, Kind, Resource, Spec, Verb};
+use mcpctl_api::{HumanDuration, Kind, Resource, Spec};
 use mcpctl_client::{Client, ClientError};
 
 use super::{
     files::NamedFiles,
     statuses::statuses_of,
     targets::{Choice, LabelSelector, Wanted},
+    viewable::{not_viewable, plurals, refusal},
     watch::Watch,
 };
 use crate::{
@@ -125,35 +126,22 @@ async fn all(client: &Client, kinds: &[Kind], selector: Option<&LabelSelector>, 
         }
         items.extend(found);
     }
+    // People have tokens of their own without a rule.
+    empty.retain(|kind| kinds.len() > 1 || *kind != Kind::Token);
+    let denied = not_viewable(client, &empty).await;
+    if denied == kinds {
+        return Err(refusal(&denied));
+    }
     args.view.sort(&mut items)?;
     let statuses = statuses_of(client, &items, &args.output).await;
     resources(&items, &statuses, &args.output, &args.view, false)?;
     if let ([Kind::Token], true) = (kinds, items.is_empty()) {
         note!("your own tokens: mcpctl token list");
     }
-    if kinds.len() > 1 {
-        note_denied(client, &empty).await;
+    if !denied.is_empty() {
+        note!("left out, because you may not view them: {}", plurals(&denied));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Names the kinds without a resource of which the caller may view none.
-async fn note_denied(client: &Client, empty: &[Kind]) {
-    if empty.is_empty() {
-        return;
-    }
-    let Ok(rights) = client.rights(None).await else { return };
-    let may_view = |kind: &Kind| {
-        let mut rules = rights.rules.iter().map(|held| &held.rule);
-        rules.any(|rule| {
-            rule.verbs.iter().any(|verb| verb.includes(&Verb::View))
-                && rule.kinds.iter().any(|allowed| allowed.includes(kind))
-        })
-    };
-    let denied: Vec<&str> = empty.iter().filter(|kind| !may_view(kind)).map(|kind| kind.plural()).collect();
-    if !denied.is_empty() {
-        note!("left out, because you may not view them: {}", denied.join(", "));
-    }
 }
 
 /// Shows the named resources that exist, then an error for each that does not.

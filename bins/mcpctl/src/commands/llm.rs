@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use mcpctl_api::{
-    Name,
+    Kind, Name,
     llm_test::{LlmTest, StepState, TargetTest, TestStep},
 };
 
@@ -13,6 +13,7 @@ use crate::{
     context::Global,
     failure::Failure,
     output::{Shape, Tone, finding, one_line},
+    suggest,
 };
 
 /// What to do with an Llm.
@@ -41,7 +42,11 @@ enum Command {
 /// Runs the command.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     let Command::Test { llm, output } = args.command;
-    let test = global.client()?.test_llm(&llm).await?;
+    let client = global.client()?;
+    let test = match client.test_llm(&llm).await {
+        Ok(test) => test,
+        Err(error) => return Err(suggest::not_found(&client, Kind::Llm, &llm, error).await),
+    };
     if !output.print(&test)? {
         print(&test)?;
     }

@@ -11,6 +11,7 @@ use crate::{
     context::Global,
     failure::Failure,
     output::{self, terminal},
+    suggest,
 };
 
 /// Whose password, and from where.
@@ -36,6 +37,12 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         note!("the password of {me} is changed, and other sessions have ended");
         return Ok(ExitCode::SUCCESS);
     };
+    if matches!(source, Source::Terminal)
+        && let Err(error) = client.get(Kind::User, name.as_str()).await
+        && error.is_missing()
+    {
+        return Err(suggest::not_found(&client, Kind::User, name.as_str(), error).await);
+    }
     let password = source.new_one(&name)?;
     source.end()?;
     let changed = client.patch(Kind::User, name.as_str(), &json!({"password": password}), None).await;

@@ -7,6 +7,7 @@ use mcpctl_client::Client;
 use super::{
     files::NamedFiles,
     targets::{Choice, LabelSelector, Wanted},
+    viewable::{not_viewable, refusal},
 };
 use crate::failure::Failure;
 
@@ -64,13 +65,17 @@ impl SelectionArgs {
                 .hint("name the labels, e.g. -l team=a, or select all with --all"));
         }
         let (client, mut targets) = (client()?, Vec::new());
-        for kind in kinds {
+        for kind in kinds.iter().copied() {
             let list = client.list(kind, selector.as_ref().map(|selector| selector.text.as_str())).await?;
             let is_changeable = |name: &Name| kind != Kind::Role || !builtin::is_builtin(name.as_str());
             let names = list.items.into_iter().map(|item| item.name).filter(is_changeable);
             targets.extend(names.map(|name| (kind, name.to_string())));
         }
         if targets.is_empty() {
+            let denied = not_viewable(&client, &kinds).await;
+            if !denied.is_empty() && denied == kinds {
+                return Err(refusal(&denied));
+            }
             note!("nothing found");
         }
         Ok(targets)

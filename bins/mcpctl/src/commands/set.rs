@@ -11,6 +11,7 @@ use mcpctl_api::{
     Document, Kind, Name, Spec, credential,
     spec::{SecretSpec, SecretValue},
 };
+use mcpctl_client::Client;
 use serde_json::json;
 
 use super::{create::check, files, writing::DryRunArg};
@@ -19,6 +20,7 @@ use crate::{
     context::Global,
     failure::Failure,
     output::{self, terminal},
+    suggest,
 };
 
 /// What to set.
@@ -59,6 +61,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     let What::Secret(Secret { name, key, stdin, from_file, skip_check, run }) = args.what;
     let client = global.client()?.skipping_check(skip_check);
     let client = run.client(client);
+    if !stdin && from_file.is_none() && std::io::stdin().is_terminal() {
+        note_new(&client, &name).await;
+    }
     let value = read(stdin, from_file.as_deref(), &format!("Value of `{key}` in secrets/{name}"))?;
     let spec = SecretSpec { data: [(key.clone(), Some(value.clone()))].into(), ..SecretSpec::default() };
     let document = Document {
@@ -82,6 +87,16 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     output::warnings(&changed.warnings);
     data!("secrets/{name} {word} `{key}`{}", run.suffix())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reports, before a value is asked for, that the secret is not there yet: the name may be mistyped.
+async fn note_new(client: &Client, name: &Name) {
+    if let Err(error) = client.get(Kind::Secret, name.as_str()).await
+        && error.is_missing()
+    {
+        let missing = suggest::not_found(client, Kind::Secret, name.as_str(), error).await;
+        note!("{}; it is made", missing.in_one_line());
+    }
 }
 
 fn read(stdin: bool, from_file: Option<&Path>, prompt: &str) -> Result<SecretValue, Failure> {

@@ -9,7 +9,7 @@ use mcpctl_api::usage::{UsageBy, UsagePage};
 use mcpctl_client::{Client, UsageRequest};
 
 use super::time::{UTC, point_in_time, zone_name};
-use crate::{Outcome, context::Global, failure::Failure, output::ReportFormat};
+use crate::{Outcome, context::Global, failure::Failure, output::ReportFormat, suggest};
 
 /// Maximum of items of one request: all of them, so that they are of one moment.
 const MAX_PAGE: usize = 50_000;
@@ -62,7 +62,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         zone: args.by.contains(&UsageBy::Day).then(|| zone_name(&zone)).filter(|name| name != UTC),
         ..UsageRequest::by(&args.by)
     };
-    let page = read(&global.client()?, request).await?;
+    let (client, subject, llm) = (global.client()?, request.subject.clone(), request.llm.clone());
+    let page = read(&client, request).await?;
+    let is_empty = page.items.is_empty();
     let plots = match args.plot {
         Plot::Auto => std::io::stdout().is_terminal(),
         Plot::Always => true,
@@ -73,6 +75,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         ReportFormat::Wide => report::table(page, &zone, true, plots)?,
         ReportFormat::Csv => report::csv(&page, &zone)?,
         ReportFormat::Json | ReportFormat::Yaml => drop(args.output.print(&page)?),
+    }
+    if is_empty {
+        suggest::note_unknown(&client, subject.as_deref(), llm.as_deref()).await;
     }
     Ok(ExitCode::SUCCESS)
 }

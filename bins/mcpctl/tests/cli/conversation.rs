@@ -212,6 +212,8 @@ async fn local_answer_is_marked_until_the_primary_is_back() {
         .shows("[LOCAL MODEL: answered by the fallback `desk` on this machine, in place of `claude`: ")
         .await;
     terminal.shows("claude (local: desk)> ").await;
+    terminal.keys("/model nope\r");
+    terminal.shows("there is no Llm `nope` that you may run; still asking").await;
     terminal.keys("/model\r");
     terminal.shows("the fallback `desk` on this machine gave the last answer, in place of `claude`").await;
     deployment.provider.set_default(Reply::text("from the primary"));

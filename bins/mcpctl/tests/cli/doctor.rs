@@ -97,7 +97,8 @@ async fn steps_to_mcpd_are_reported_with_tls_and_its_faults() {
 async fn llms_that_fail_are_reported_and_none_is_asked_unless_named() {
     let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
     mcpd.llm_with_default_timeouts("gpt", &provider.base_url()).await;
-    mcpd.llm_with_default_timeouts("claude", &provider.base_url()).await;
+    let healthy = ModelServer::start().await;
+    mcpd.llm_with_default_timeouts("claude", &healthy.base_url()).await;
     let shell = without_agent();
     shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.succeeded();
     let report = shell.run(&["doctor"]).await.succeeded();
@@ -127,6 +128,14 @@ async fn llms_that_fail_are_reported_and_none_is_asked_unless_named() {
         report.stdout.contains(state) && report.stdout.contains("(mcpctl llm test gpt shows where)"),
         "{}",
         report.stdout
+    );
+
+    // Where one is named, the others are another question.
+    let report = shell.run(&["doctor", "--llm", "claude"]).await.succeeded();
+    assert!(!report.contains("gpt") && report.contains("\nok   llm claude, answer: "), "{report}");
+    assert!(
+        report.contains("(mcpctl explain llm.failover.offlineGrace)"),
+        "a page is nowhere here: {report}"
     );
 
     // Others see what they may view.

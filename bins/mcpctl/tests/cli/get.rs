@@ -116,10 +116,17 @@ async fn unknown_kinds_and_names_get_a_suggestion() {
         (&["get", "lmls"][..], "`lmls` is not a kind", "did you mean `llms`?"),
         (&["get", "llm", "gtp"], "there is no Llm `gtp`", "did you mean `gpt`?"),
         (&["describe", "llm/cluade"], "there is no Llm `cluade`", "did you mean `claude`?"),
+        (&["llm", "test", "gtp"], "there is no Llm `gtp`", "did you mean `gpt`?"),
+        (&["chat", "gtp", "-p", "hi"], "`gtp`", "did you mean `gpt`?"),
+        (&["chat", "nope", "-p", "hi"], "`nope`", "you may run: claude, gpt"),
+        (&["usage", "--llm", "gtp"], "no usage from", "did you mean `gpt`?"),
+        (&["audit", "--action", "fallover"], "nothing found", "did you mean `failover`?"),
+        (&["audit", "--user", "alcie"], "nothing found", "did you mean `alice`?"),
         (&["get", "usage"], "usage is not a kind of resource", "`mcpctl usage` shows it"),
         (&["gte", "llms"], "unrecognized subcommand 'gte'", "did you mean `get`?"),
         (&["get", "llms", "--selectr", "a"], "unexpected argument '--selectr'", "'--selector'"),
     ] {
+        assert!(shell.run(args).await.stderr.contains(hint), "{args:?}, in a pipe too");
         let (_, shown) = shell.on_a_terminal(args).await;
         let (error, next) = shown.split_once('\n').unwrap();
         assert!(error.contains(message) && next.contains(hint), "{args:?}: {shown}");
@@ -259,13 +266,11 @@ async fn watch_that_ends_at_once_is_tried_less_and_less_often() {
 }
 
 #[tokio::test]
-async fn names_are_read_once_and_only_for_people() {
+async fn names_are_read_once_for_all_that_are_missing() {
     let (shell, requests) = counting((200, "")).await;
     let lists = || requests.lock().unwrap().get("/api/v1/llms").map_or(0, Vec::len);
     shell.run(&["get", "llm", "a", "b", "c"]).await.failed(1);
-    assert_eq!(lists(), 0);
-    let (code, shown) = shell.on_a_terminal(&["get", "llm", "a", "b", "c"]).await;
-    assert_eq!((code, lists()), (1, 1), "{shown}");
+    assert_eq!(lists(), 1);
 }
 
 #[tokio::test]
@@ -379,5 +384,34 @@ async fn watch_lists_anew_what_it_missed() {
         }
         // The stream of the new revision ends, and is asked for again: nothing is shown twice.
         assert!(next(&mut err).await.ends_with("was lost; trying again"));
+    }
+}
+
+#[tokio::test]
+async fn kinds_that_may_not_be_viewed_are_refused_and_not_empty() {
+    let (mcpd, shell) = world().await;
+    let bob = Shell::new();
+    let rules = json!([{"kinds": ["llms"], "verbs": ["view"], "names": ["nope"]}]);
+    let token = mcpd.user_with_rules("bob", rules).await;
+    bob.run_with(&["login", mcpd.url(), "--stdin"], &token).await.succeeded();
+    let hint = "hint: `mcpctl auth can-i --list` shows what you may do\n";
+    for (args, refused) in [
+        (&["get", "users"][..], true),
+        (&["get", "users", "-o", "name"], true),
+        (&["describe", "groups"], true),
+        (&["delete", "limits", "--all"], true),
+        (&["get", "llms"], false),
+        (&["get", "tokens"], false),
+        (&["get", "users,llms"], false),
+    ] {
+        let output = bob.run(args).await;
+        assert_eq!(output.code, i32::from(refused), "{args:?}: {}", output.stderr);
+        let denied = output.stderr.contains("error: you may not view ") && output.stderr.ends_with(hint);
+        assert_eq!(denied, refused, "{args:?}: {}", output.stderr);
+    }
+    assert_eq!(shell.run(&["get", "limits"]).await.code, 0, "there is none");
+    for sort in ["AGE", ".age"] {
+        let error = shell.run(&["get", "llms", "--sort-by", sort]).await.failed(2);
+        assert!(error.ends_with("hint: did you mean `.createdAt`?\n"), "{error}");
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{explain, progress::Progress, way::Through};
 use crate::{
     failure::Failure,
+    llm_choice,
     output::{
         Tone,
         markdown::Markdown,
@@ -163,10 +164,14 @@ pub async fn exchange(through: &Through, request: &ChatRequest, shown: Shown) ->
     screen.end()?;
     match ended {
         Ok(()) => Ok(answer),
-        Err(NoAnswer { failure, no_failover }) => {
+        Err(NoAnswer { failure, no_failover, is_refused }) => {
             // Once there is text, a model has answered, whatever ended it.
             if let (Some(agent), true) = (&through.agent, answer.content.is_empty()) {
                 explain::no_failover(agent, &request.model, began_at, no_failover.as_deref()).await;
+            }
+            // A name that is not known is refused as one that is not allowed.
+            if is_refused && let Some(hint) = llm_choice::in_place_of(&through.client, &request.model).await {
+                return Err(failure.hint(hint));
             }
             Err(match failure.parts() {
                 (_, None) => {
@@ -183,11 +188,13 @@ struct NoAnswer {
     failure: Failure,
     /// Why no local provider answered, in the agent's word.
     no_failover: Option<String>,
+    /// Whether mcpd does not let the account run the Llm, or knows none of the name.
+    is_refused: bool,
 }
 
 impl From<Failure> for NoAnswer {
     fn from(failure: Failure) -> Self {
-        Self { failure, no_failover: None }
+        Self { failure, no_failover: None, is_refused: false }
     }
 }
 
@@ -207,7 +214,8 @@ async fn receive(
             ClientError::Refused { error, .. } => error.no_failover.clone(),
             _ => None,
         };
-        NoAnswer { failure: explain::failure(error, &through.renewal, llm), no_failover }
+        let is_refused = error.status().is_some_and(|status| matches!(status.as_u16(), 403 | 404));
+        NoAnswer { failure: explain::failure(error, &through.renewal, llm), no_failover, is_refused }
     })?;
     if let (Some(_), Some(provider)) = (&stream.served_by.failover, &stream.served_by.name) {
         progress.falls_back_to(provider);

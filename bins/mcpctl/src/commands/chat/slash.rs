@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use mcpctl_api::similar::most_similar;
-use mcpctl_client::Client;
 
 use super::{Chat, compose, transcript};
 use crate::{
     failure::Failure,
-    llm_choice::{self, LlmAccess},
+    llm_choice,
     output::{Tone, one_line, terminal},
 };
 
@@ -70,7 +69,7 @@ pub fn command_of(text: &str) -> Option<(&str, &str)> {
 pub async fn run(chat: &mut Chat, (name, argument): (&str, &str)) -> Result<Next, Failure> {
     match name {
         "/help" => help(),
-        "/model" => model(chat, argument).await,
+        "/model" => model(chat, argument).await?,
         "/system" => system(chat, argument),
         "/file" => return file(argument).map(Next::Ask),
         "/retry" => return retry(chat).map(Next::Ask),
@@ -109,22 +108,16 @@ fn help() {
     );
 }
 
-/// Warns of an Llm that the account may not run; where mcpd cannot be asked, the next question shows it.
-async fn warn_of_denial(client: &Client, llm: &str) {
-    if let LlmAccess::Denied { similar, others } = llm_choice::access(client, llm).await {
-        note!(Tone::Warning, "warning:"; " {}", llm_choice::denied(llm));
-        if let Some(hint) = similar.or_else(|| others.map(|others| format!("you may run: {others}"))) {
-            note!(Tone::Hint, "hint:"; " {hint}");
-        }
-    }
-}
-
-async fn model(chat: &mut Chat, named: &str) {
+async fn model(chat: &mut Chat, named: &str) -> Result<(), Failure> {
     if !named.is_empty() {
-        warn_of_denial(&chat.through.client, named).await;
+        // Where mcpd cannot be asked, the next question shows it.
+        if let Some(hint) = llm_choice::in_place_of(&chat.through.client, named).await {
+            let message = format!("{}; still asking `{}`", llm_choice::denied(named), chat.request.model);
+            return Err(Failure::new(message).hint(hint));
+        }
         named.clone_into(&mut chat.request.model);
         note!("asking `{named}` from here on");
-        return;
+        return Ok(());
     }
     note!("asking `{}`", chat.request.model);
     let last = chat.turns.iter().rev().find_map(|turn| turn.answer.as_ref());
@@ -145,6 +138,7 @@ async fn model(chat: &mut Chat, named: &str) {
         let names: Vec<String> = models.into_iter().map(|model| model.id).collect();
         note!("there are: {}", names.join(", "));
     }
+    Ok(())
 }
 
 fn system(chat: &mut Chat, text: &str) {

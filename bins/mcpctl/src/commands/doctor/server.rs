@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::{
-    HumanDuration,
+    HumanDuration, Kind,
     agent::{Finding, FindingState},
     breaker_status::{LlmState, LlmStatus},
     installation::{DatabaseKind, Installation, ProxyState, TlsState},
@@ -18,6 +18,7 @@ use crate::{
     context::Identity,
     failure::Failure,
     output::{llm_state, table::until},
+    suggest,
 };
 
 /// How long before its end a certificate should have been renewed.
@@ -37,13 +38,20 @@ pub async fn check(report: &mut Report, identity: &Identity, llms: &[String]) ->
     if let Ok(installed) = client.installation().await {
         installation(report, &installed)?;
     }
-    if let Ok(statuses) = client.llm_statuses().await {
-        models(report, &statuses)?;
+    if let Ok(mut statuses) = client.llm_statuses().await {
+        // Where some are named, the others are another question.
+        if !llms.is_empty() {
+            statuses.retain(|status| llms.iter().any(|llm| llm == status.llm.as_str()));
+        }
+        models(report, &statuses, !llms.is_empty())?;
     }
     for llm in llms {
         match client.test_llm(llm).await {
             Ok(test) => tested(report, &test)?,
-            Err(error) => report.fail(&format!("llm {llm}"), &error.into())?,
+            Err(error) => {
+                let failure = suggest::not_found(&client, Kind::Llm, llm, error).await;
+                report.fail(&format!("llm {llm}"), &failure)?;
+            }
         }
     }
     Ok(())
@@ -173,7 +181,7 @@ fn installation(report: &mut Report, installed: &Installation) -> Result<(), Fai
         DatabaseKind::Postgres => report.ok("replicas", "PostgreSQL: several mcpd can serve it")?,
         DatabaseKind::Sqlite => report.warn(
             "replicas",
-            "one mcpd on SQLite: while it is down, only agents with an `offlineGrace` answer (docs/explanation/outages.md)",
+            "one mcpd on SQLite: while it is down, only agents with an `offlineGrace` answer (mcpctl explain llm.failover.offlineGrace)",
             None,
         )?,
     }
@@ -182,7 +190,7 @@ fn installation(report: &mut Report, installed: &Installation) -> Result<(), Fai
     } else {
         report.warn(
             "inference",
-            "shares mcpd's address, so that no probe is answered where it fails: `--inference-listen` (docs/explanation/outages.md)",
+            "shares mcpd's address, so that no probe is answered where it fails: start it with `--inference-listen`",
             None,
         )?;
     }
@@ -203,7 +211,10 @@ fn installation(report: &mut Report, installed: &Installation) -> Result<(), Fai
 }
 
 /// The states of the Llms that the caller may view.
-fn models(report: &mut Report, statuses: &[LlmStatus]) -> Result<(), Failure> {
+fn models(report: &mut Report, statuses: &[LlmStatus], named: bool) -> Result<(), Failure> {
+    if statuses.is_empty() && named {
+        return Ok(());
+    }
     if statuses.is_empty() {
         let text = "there is none that this account may view";
         let hint = "an administrator makes one (`mcpctl create llm -h`), or binds the account to a role such as llm-user";
