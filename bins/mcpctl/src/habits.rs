@@ -57,7 +57,6 @@ const COMMANDS: &[Habit] = &[
     at("mcpctl", &["convert"], "there is one version of documents"),
     at("mcpctl", &["plugin"], "there are no plugins"),
     at("mcpctl", &["certificate"], "mcpctl create token NAME --for User/NAME"),
-    at("mcpctl auth", &["whoami"], "mcpctl whoami"),
     at("mcpctl auth", &["reconcile"], "mcpctl apply -f FILE"),
     at(
         "mcpctl config",

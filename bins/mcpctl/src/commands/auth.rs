@@ -62,6 +62,9 @@ enum Question {
         #[arg(long, short, value_enum, default_value = "table", requires = "list")]
         output: Shape,
     },
+    /// As `mcpctl whoami`
+    #[command(hide = true)]
+    Whoami(WhoamiArgs),
     /// Who may do this?
     WhoCan {
         /// view, run, use, create, edit, delete, grant or capture
@@ -164,6 +167,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
             }
             Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Question::Whoami(args) => whoami(global, &args).await,
         Question::WhoCan { verb, what } => {
             let (kind, name) = match asked(&what)? {
                 (kind, Some(name)) => (kind, name),

@@ -12,9 +12,12 @@ use clap_complete::{
     engine::{ArgValueCompleter, CompletionCandidate},
     env::Shells,
 };
-use mcpctl_api::{Kind, schema::KindSchema};
+use mcpctl_api::{Kind, Verb, schema::KindSchema, usage::UsageBy};
 
-use super::targets::{kind, short_name};
+use super::{
+    audit::actions,
+    targets::{kind, short_name},
+};
 use crate::{Outcome, agent, commands::Cli, context::Global, failure::Failure};
 
 /// The variable by which a shell asks.
@@ -49,7 +52,7 @@ pub fn answered() -> bool {
     }
     let asked = CompleteEnv::with_factory(completing).var(VARIABLE).completer("mcpctl");
     // A word that cannot be completed is no failure of the shell's line.
-    let _ = asked.try_complete(std::env::args_os(), None);
+    let _ = asked.try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref());
     true
 }
 
@@ -83,8 +86,10 @@ fn below(mut command: Command, path: &[&str]) -> Command {
 enum Source {
     /// A kind and names of it, or `KIND/NAME`.
     Targets,
-    /// `User/alice`.
+    /// `User/alice`, or a group.
     Subjects,
+    /// As [`Source::Subjects`], without groups.
+    Accounts,
     /// Names of a kind.
     Names(Kind),
     /// A kind and its fields, `llm.failover`.
@@ -93,6 +98,13 @@ enum Source {
     Formats,
     /// Local providers of the agent.
     Providers,
+    Verbs,
+    Kinds,
+    /// What usage is grouped by.
+    Groupings,
+    /// Actions of the audit.
+    Actions,
+    Words(&'static [&'static str]),
 }
 
 fn is_file(arg: &Arg) -> bool {
@@ -122,7 +134,14 @@ fn source(arg: &Arg, path: &[&str]) -> Option<Source> {
         (["create", "rolebinding" | "limit"], "accounts", _) | (_, "service_account", _) => {
             Some(Source::Names(Kind::ServiceAccount))
         }
-        (_, _, "ACCOUNT") => Some(Source::Subjects),
+        (["auth", _], "verb", _) | (_, _, "VERB") => Some(Source::Verbs),
+        (["usage"], "by", _) => Some(Source::Groupings),
+        (["audit"], "action", _) => Some(Source::Actions),
+        (["create", "limit"], "per", _) => Some(Source::Words(&["all", "subject"])),
+        (["create", "llm"], "provider", _) => Some(Source::Words(&["anthropic", "azure-openai", "openai"])),
+        (["create", "llm"], "capabilities", _) => Some(Source::Words(&["messages", "prefill", "responses"])),
+        (_, _, "ACCOUNT") => Some(Source::Accounts),
+        (_, _, "KIND") => Some(Source::Kinds),
         (_, _, "KIND/NAME") => Some(Source::Subjects),
         (_, _, value) if value.starts_with("KIND") && id == "what" => Some(Source::Targets),
         _ => None,
@@ -139,7 +158,13 @@ impl Source {
             Self::Contexts => contexts(),
             Self::Fields => fields(&typed),
             Self::Names(kind) => names(kind),
-            Self::Subjects => subjects(&typed),
+            Self::Subjects => subjects(&typed, &[Kind::User, Kind::Group, Kind::ServiceAccount]),
+            Self::Accounts => subjects(&typed, &[Kind::User, Kind::ServiceAccount]),
+            Self::Verbs => Verb::ALL.map(|verb| verb.as_str().to_owned()).to_vec(),
+            Self::Kinds => kinds(&typed),
+            Self::Groupings => UsageBy::ALL.map(|by| by.as_str().to_owned()).to_vec(),
+            Self::Actions => actions().map(str::to_owned).collect(),
+            Self::Words(words) => words.iter().map(|word| (*word).to_owned()).collect(),
             Self::Targets => targets(&typed),
             Self::Providers => providers(),
         };
@@ -208,15 +233,14 @@ fn kinds(typed: &str) -> Vec<String> {
     words.into_iter().filter(plural).map(|word| format!("{prefix}{word}")).collect()
 }
 
-fn subjects(typed: &str) -> Vec<String> {
-    const KINDS: [Kind; 3] = [Kind::User, Kind::Group, Kind::ServiceAccount];
+fn subjects(typed: &str, of: &[Kind]) -> Vec<String> {
     match typed.split_once('/').and_then(|(word, _)| kind(word).ok().map(|kind| (word, kind))) {
-        Some((word, kind)) if KINDS.contains(&kind) => {
+        Some((word, kind)) if of.contains(&kind) => {
             names(kind).into_iter().map(|name| format!("{word}/{name}")).collect()
         }
         _ => {
-            let kinds = KINDS.map(|kind| format!("{}/", kind.singular()));
-            kinds.into_iter().chain(names(Kind::User)).collect()
+            let kinds = of.iter().map(|kind| format!("{}/", kind.singular()));
+            kinds.chain(names(Kind::User)).collect()
         }
     }
 }

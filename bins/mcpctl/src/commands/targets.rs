@@ -261,10 +261,9 @@ pub(super) fn known_kind(text: &str) -> Result<Kind, Failure> {
     }
 }
 
-/// `User/alice`
+/// `User/alice`, or a name that is a user's.
 pub fn subject(text: &str) -> Result<Subject, String> {
-    let wrong = || format!("`{text}` is not KIND/NAME, e.g. User/alice");
-    let (kind_text, name) = text.split_once('/').ok_or_else(wrong)?;
+    let (kind_text, name) = text.split_once('/').unwrap_or(("User", text));
     let kind = match kind(kind_text)? {
         Kind::User => SubjectKind::User,
         Kind::Group => SubjectKind::Group,
@@ -276,7 +275,7 @@ pub fn subject(text: &str) -> Result<Subject, String> {
 
 /// `User/alice`, or a name that is a user's; groups are none.
 pub fn account(text: &str) -> Result<Subject, String> {
-    let subject = if text.contains('/') { subject(text)? } else { subject(&format!("User/{text}"))? };
+    let subject = subject(text)?;
     match subject.kind {
         SubjectKind::Group => Err("this takes a User or a ServiceAccount".to_owned()),
         SubjectKind::User | SubjectKind::ServiceAccount => Ok(subject),

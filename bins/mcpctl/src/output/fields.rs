@@ -17,8 +17,14 @@ use crate::failure::Failure;
 const MAX_CHANGES: usize = 8;
 
 /// Fields of kubectl's objects, and where ours have the same.
-const RENAMED: [(&str, &str); 3] =
-    [("creationTimestamp", "createdAt"), ("uid", "id"), ("resourceVersion", "revision")];
+const RENAMED: [(&str, &str); 5] = [
+    ("creationTimestamp", "createdAt"),
+    ("uid", "id"),
+    ("resourceVersion", "revision"),
+    // The column of tables.
+    ("AGE", "createdAt"),
+    ("age", "createdAt"),
+];
 
 /// What a path begins at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,8 @@ impl World {
 #[tokio::test]
 async fn bash_completes_commands_kinds_and_live_names() {
     let world = World::start().await;
+    world.shell.file("complete-me.yaml", "");
+    std::fs::create_dir(world.shell.path("complete-dir")).unwrap();
     for (line, expected) in [
         ("mcpctl desc", &["describe"][..]),
         ("mcpctl get rolebi", &["rolebindings"]),
@@ -41,6 +43,17 @@ async fn bash_completes_commands_kinds_and_live_names() {
         ("mcpctl explain llm.fail", &["llm.failover"]),
         ("mcpctl get llms -o js", &["json", "jsonpath="]),
         ("mcpctl get llms --show-l", &["--show-labels"]),
+        ("mcpctl create token x --for a", &["admin", "alice"]),
+        ("mcpctl create token x --for G", &[]),
+        ("mcpctl create group x --member G", &["Group/"]),
+        ("mcpctl auth can-i r", &["run"]),
+        ("mcpctl create role r --verb=view,e", &["--verb=view,edit"]),
+        ("mcpctl usage --by user,h", &["user,hour"]),
+        ("mcpctl audit --action failover-", &["failover-end"]),
+        ("mcpctl create limit x --per ", &["all", "subject"]),
+        ("mcpctl apply -f complete-m", &["complete-me.yaml"]),
+        ("mcpctl create -f ./complete-m", &["./complete-me.yaml"]),
+        ("mcpctl login https://mcpd.example.com --token-file complete-d", &["complete-dir/"]),
     ] {
         assert_eq!(world.completed(line).await, expected, "{line}");
     }

@@ -48,7 +48,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("mcpctl label llm gpt tier=gold", "labeled"),
     ("mcpctl replace -f llms.yaml", "llms/file-gpt"),
     ("mcpctl auth can-i run llms/gpt", "yes"),
-    ("mcpctl whoami", "User admin"),
+    ("mcpctl auth whoami", "User admin"),
     ("mcpctl audit", "TIME"),
     ("mcpctl top --once", "gpt"),
 ];

@@ -36,7 +36,7 @@ async fn wrong_usage_is_exit_code_2_without_a_server() {
         (&["create", "role", "r", "--verb", "fly", "--kind", "llms", "--name", "*"], "`fly` is not a verb"),
         (&["create", "role", "r", "--verb", "view", "--kind", "llm s", "--name", "*"], "is not a kind"),
         (&["create", "rolebinding", "b", "--role", "r"], "a binding without subjects"),
-        (&["create", "group", "g", "--member", "alice"], "`alice` is not KIND/NAME, e.g. User/alice"),
+        (&["create", "group", "g", "--member", "Alice"], "`Alice` is not a name"),
         (&["create", "group", "g", "--member", "Group/h"], "groups do not nest"),
         (&["create", "token", "t", "--for", "Llm/a"], "is neither User/…, Group/… nor ServiceAccount/…"),
         (&["create", "token", "t", "--for", "User/a", "--expires-in", "soon"], "is not a length of time"),
@@ -78,7 +78,6 @@ async fn wrong_usage_is_exit_code_2_without_a_server() {
 async fn habits_of_kubectl_have_a_hint() {
     for (args, hint) in [
         (&["logs", "llm/gpt"][..], "`mcpctl local logs` shows those of a local model server"),
-        (&["auth", "whoami"], "hint: mcpctl whoami"),
         (&["run", "gpt"], "hint: mcpctl chat LLM"),
         (&["get", "llms", "-n", "team"], "hint: there are no namespaces"),
         (&["get", "llms", "--namespace=team"], "hint: there are no namespaces"),
@@ -88,7 +87,10 @@ async fn habits_of_kubectl_have_a_hint() {
         (&["config", "set-context", "--current"], "hint: mcpctl login URL --context NAME"),
         (&["create", "configmap", "c"], "hint: settings are in the file of mcpd"),
         (&["create", "namespace", "c"], "hint: there are no namespaces"),
-        (&["create", "secret", "generic", "s", "--from-literal=a=b"], "hint: there is one type of secrets"),
+        (
+            &["create", "secret", "tls", "s", "--from-literal=a=b"],
+            "hint: there is one type: mcpctl create secret",
+        ),
         (&["create", "role", "r", "--verb=get", "--resource=llms"], "hint: did you mean `view`?"),
         (&["create", "role", "r", "--verb=view", "--resource=llms"], "hint: --kind llms"),
         (&["create", "token", "ci", "--duration=1h"], "hint: --expires-in 1h"),

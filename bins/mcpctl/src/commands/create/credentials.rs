@@ -14,7 +14,7 @@ use crate::{
     Outcome,
     commands::{
         files::read_file,
-        targets::subject,
+        targets::account,
         writing::{DryRun, WriteArgs, WriteFormat},
     },
     context::Global,
@@ -27,8 +27,8 @@ use crate::{
 pub(super) struct Token {
     /// What it is called
     name: Name,
-    /// Whom it is for, e.g. User/alice or ServiceAccount/ci
-    #[arg(long = "for", value_name = "KIND/NAME", value_parser = subject)]
+    /// Whom it is for, e.g. alice or ServiceAccount/ci
+    #[arg(long = "for", value_name = "ACCOUNT", value_parser = account)]
     subject: Subject,
     #[command(flatten)]
     options: TokenOptions,
@@ -130,6 +130,9 @@ pub(in crate::commands) fn print_issued(issued: &IssuedToken, write: WriteArgs) 
 pub(super) struct Secret {
     /// What it is called
     name: Name,
+    /// The name after kubectl's `generic`
+    #[arg(hide = true)]
+    after_type: Option<Name>,
     /// A value as it is; it stays in the shell's history
     // Parsed here: the parser of the command line repeats a wrong value, and this one may be the secret itself.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -151,6 +154,14 @@ fn host(text: &str) -> Result<HostPattern, NotAHost> {
 
 impl Secret {
     pub(super) fn document(self) -> Result<Document, Failure> {
+        let name = match self.after_type {
+            None => self.name,
+            Some(name) if self.name.as_str() == "generic" => name,
+            Some(_) => {
+                return Err(Failure::usage(format!("`{}` is no type of secrets", self.name))
+                    .hint("there is one type: mcpctl create secret NAME --from-literal KEY=VALUE"));
+            }
+        };
         let mut data = BTreeMap::new();
         if !self.from_literal.is_empty() {
             note!(
@@ -176,7 +187,7 @@ impl Secret {
             return Err(Failure::usage("a secret without values")
                 .hint("add --from-file KEY=FILE, --from-env KEY=VARIABLE or --from-literal KEY=VALUE"));
         }
-        Ok(document(self.name, Spec::Secret(SecretSpec { description: None, data, hosts: self.hosts })))
+        Ok(document(name, Spec::Secret(SecretSpec { description: None, data, hosts: self.hosts })))
     }
 }
 
