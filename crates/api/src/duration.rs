@@ -38,10 +38,16 @@ impl HumanDuration {
     #[must_use]
     pub fn in_two_units(self) -> Self {
         let seconds = self.0.as_secs();
-        let units = || UNITS.iter().map(|(_, factor)| (factor / 1000).max(1));
-        let largest = units().position(|unit| seconds >= unit).unwrap_or_default();
-        let kept = units().nth(largest + 1).unwrap_or(1);
+        let kept = smaller_unit(seconds);
         Self(Duration::from_secs(seconds / kept * kept))
+    }
+
+    /// As [`HumanDuration::in_two_units`], rounded to the nearest: what is left of 30 days a moment after their beginning is `30d`.
+    #[must_use]
+    pub fn nearest_two_units(self) -> Self {
+        let seconds = self.0.as_secs();
+        let kept = smaller_unit(seconds);
+        Self(Duration::from_secs(seconds.saturating_add(kept / 2) / kept * kept))
     }
 
     /// Whether it is no time at all.
@@ -51,6 +57,13 @@ impl HumanDuration {
 }
 
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// The unit below the largest one of so many seconds, in seconds.
+fn smaller_unit(seconds: u64) -> u64 {
+    let units = || UNITS.iter().map(|(_, factor)| (factor / 1000).max(1));
+    let largest = units().position(|unit| seconds >= unit).unwrap_or_default();
+    units().nth(largest + 1).unwrap_or(1)
+}
 
 impl FromStr for HumanDuration {
     type Err = NotADuration;

@@ -44,7 +44,7 @@ pub fn warning_of(context: &Context, end: Timestamp) -> Option<ExpiryWarning> {
     let what = if context.session { "session" } else { "token" };
     let when = match u64::try_from(left.as_secs()) {
         Ok(seconds) if !left.is_negative() => {
-            format!("ends in {}", HumanDuration::from_secs(seconds).in_two_units())
+            format!("ends in {}", HumanDuration::from_secs(seconds).nearest_two_units())
         }
         _ => "has ended".to_owned(),
     };
@@ -111,7 +111,7 @@ mod tests {
         let days = |days: i64| SignedDuration::from_hours(24 * days);
         assert_eq!(warning(&context(false, days(7) + SignedDuration::from_secs(60))), None);
         let warned = text(&context(false, days(7) - SignedDuration::from_secs(60)));
-        assert!(warned.starts_with("your token at https://mcpd.example.com ends in 6d"), "{warned}");
+        assert!(warned.starts_with("your token at https://mcpd.example.com ends in 7d;"), "{warned}");
         assert!(warned.ends_with("; renew it: mcpctl token rotate --context c"), "{warned}");
         let warned = text(&context(false, days(-1)));
         assert!(

@@ -406,7 +406,12 @@ pub fn age(since: Timestamp) -> String {
 /// How long from now, or that it is over.
 pub fn until(end: Timestamp) -> String {
     let left = end.duration_since(Timestamp::now());
-    if left.is_negative() { "expired".to_owned() } else { format!("in {}", short(left)) }
+    match u64::try_from(left.as_secs()) {
+        Ok(seconds) if !left.is_negative() => {
+            format!("in {}", HumanDuration::from_secs(seconds).nearest_two_units())
+        }
+        _ => "expired".to_owned(),
+    }
 }
 
 fn short(duration: SignedDuration) -> String {

@@ -165,7 +165,7 @@ async fn token_is_narrowed_by_rules_and_shows_them() {
     let me = shell.run(&["whoami"]).await.succeeded();
     assert!(
         me.contains(
-            "token:   one\nonly:    run llms claude\n         view llms claude,team-*\nexpires: in 29d"
+            "token:   one\nonly:    run llms claude\n         view llms claude,team-*\nexpires: in 30d "
         ),
         "{me}"
     );
@@ -187,7 +187,7 @@ async fn token_is_rotated_and_its_last_use_shown() {
     let rotated = shell.run(&["rotate", "token", "ci", "--grace", "1h", "--expires-in", "9d"]).await;
     assert!(rotated.stdout.starts_with("mcpd_") && rotated.stdout.lines().count() == 1, "{}", rotated.stdout);
     assert!(
-        rotated.stderr.starts_with("tokens/ci rotated, expires in 8d23h")
+        rotated.stderr.starts_with("tokens/ci rotated, expires in 9d; ")
             && rotated.stderr.ends_with("it is shown this once; the old secret is good for 1h more\n"),
         "{}",
         rotated.stderr

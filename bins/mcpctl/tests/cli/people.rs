@@ -31,7 +31,7 @@ async fn person_has_own_tokens_without_an_administrator() {
     let mut shell = with_password(&mcpd, "alice", "a long password").await;
     let made = shell.run(&["token", "create", "laptop"]).await;
     assert!(
-        made.stderr.starts_with("tokens/alice-laptop created for User alice, expires in 29d"),
+        made.stderr.starts_with("tokens/alice-laptop created for User alice, expires in 30d; "),
         "{}",
         made.stderr
     );
@@ -108,7 +108,7 @@ async fn description_of_a_user_has_groups_rights_and_tokens() {
         "# sessions: 1, last used ",
         "# tokens:\n#   alice-laptop mcpd_",
         "… active, made ",
-        ", ends in 29d23h, last used never\n",
+        ", ends in 30d, last used never\n",
     ] {
         assert!(described.contains(part), "{part}: {described}");
     }
@@ -139,7 +139,7 @@ async fn token_that_ends_soon_is_warned_of_with_the_command_that_renews_it() {
     let shell = Shell::new();
     let login = ["login", mcpd.url(), "--token-stdin", "--context", "a"];
     let warning = format!(
-        "warning: your token at {} ends in 5d23h; renew it: mcpctl token rotate --context a\n",
+        "warning: your token at {} ends in 6d; renew it: mcpctl token rotate --context a\n",
         mcpd.url()
     );
     let output = shell.run_with(&login, &token).await;
@@ -157,7 +157,7 @@ async fn token_that_ends_soon_is_warned_of_with_the_command_that_renews_it() {
     agent.restart().await;
     let logged = || async {
         let log = agent.log();
-        log.contains("ends in 5d23h").then_some(log)
+        log.contains("ends in 6d").then_some(log)
     };
     let log = eventually("the warning in the log", logged).await;
     assert!(log.contains("mcpctl token rotate --context a") && !log.contains(token.trim()), "{log}");
@@ -266,6 +266,12 @@ async fn secrets_and_passwords_are_asked_for_without_an_echo() {
         code == 0 && shown.contains("secrets/openai created with `token`") && !shown.contains("sk-typed"),
         "{shown}"
     );
+    // A name that is not there is reported before anything is asked for.
+    assert!(shown.starts_with("there is no Secret `openai`; it is made"), "{shown}");
+    let (_, shown) = typed(&admin, &["set", "secret", "opnai", "token"], &[("Value of", "sk-typed")]).await;
+    assert!(shown.starts_with("there is no Secret `opnai` (did you mean `openai`?); it is made"), "{shown}");
+    let (code, shown) = typed(&admin, &["passwd", "alcie"], &[]).await;
+    assert!(code == 1 && shown.contains("there is no User `alcie`") && shown.contains("`alice`?"), "{shown}");
 }
 
 #[tokio::test]
