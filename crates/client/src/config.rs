@@ -31,7 +31,7 @@ use url::Url;
 use crate::agent_socket::MAX_PATH;
 
 pub use reader::ConfigFile;
-pub use sign_in::{default_name, login_command};
+pub use sign_in::{default_name, login_command, shell_word};
 
 /// Maximum length of the file, in bytes: far more than a thousand contexts.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -70,7 +70,8 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Command::GetContexts { output, no_headers } => {
             let mut table = Table::new(&["CURRENT", "NAME", "SERVER", "USER", "PINNED KEY"])
                 .wrapping("USER")
-                .unbroken(&["NAME"])
+                .unbroken(&["NAME", "SERVER", "PINNED KEY"])
+                .where_they_fit(&["PINNED KEY"])
                 .in_one_line(output == ListFormat::Wide)
                 .without_header(no_headers);
             for context in &config.contexts {

@@ -96,6 +96,8 @@ async fn up_starts_one_agent_and_down_stops_it() {
         shell.run(&["local", "up"]).await.succeeded(),
         format!("mcplocal runs already in the background, on {listen}\n")
     );
+    let other = shell.run(&["local", "up", "--config", "other.yaml"]).await;
+    assert!(other.code == 0 && other.stderr.contains("where that is not `other.yaml`"), "{}", other.stderr);
     let env = shell.run(&["local", "env"]).await.succeeded();
     assert_eq!(address(&env), listen);
     assert!(env.contains(&format!("\nexport OPENAI_API_BASE=http://{listen}/v1\n")), "{env}");

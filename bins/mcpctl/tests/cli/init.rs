@@ -79,6 +79,10 @@ async fn init_writes_what_is_found_and_the_agent_takes_it() {
     let args = ["local", "init", "--yes", "--force", "--model", "qwen:7b", "--failover-for", "gpt"];
     shell.run(&args).await.succeeded();
     assert_eq!(fs::read_to_string(file.with_extension("yaml.backup")).unwrap(), "# mine\n");
+    // The agent reads another file only where it is named.
+    let output = shell.run(&[&args[..], &["--output", "my agent.yaml"]].concat()).await;
+    let started = "start the agent: mcpctl local up --config 'my agent.yaml'\n";
+    assert!(output.code == 0 && output.stderr.ends_with(started), "{}", output.stderr);
     // A dotfile manager's link stays one, and no backup replaces another.
     let real = shell.file("dotfiles-mcplocal.yaml", "# linked\n");
     fs::remove_file(&file).unwrap();

@@ -47,6 +47,9 @@ async fn tables_fit_a_terminal_of_80_columns() {
         let widest = output.lines().max_by_key(|line| line.chars().count()).unwrap();
         assert!(widest.chars().count() <= 80, "{args:?}\n{output}");
     }
+    // What is copied from there is not broken.
+    let contexts = shell.run_on(60, &["config", "get-contexts"]).await.succeeded();
+    assert!(contexts.contains("administrator") && contexts.contains(mcpd.url()), "{contexts}");
     // On a narrow one each provider has lines of its own, and nothing of the table is lost.
     for args in [&["local", "status"][..], &["local", "history"]] {
         let output = shell.run_on(60, args).await.succeeded();

@@ -50,7 +50,7 @@ impl Context {
 pub fn login_command(server: &Url, context: Option<&Context>) -> String {
     let address = server.as_str().trim_end_matches('/');
     match context.map(|context| context.name.as_str()).filter(|name| *name != default_name(server)) {
-        Some(name) => format!("mcpctl login {address} --context {}", word(name)),
+        Some(name) => format!("mcpctl login {address} --context {}", shell_word(name)),
         None => format!("mcpctl login {address}"),
     }
 }
@@ -61,8 +61,8 @@ pub fn default_name(server: &Url) -> String {
     server.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// One word that a shell changes nothing in.
-fn word(text: &str) -> String {
+/// A text as one word of a command line, in which a shell changes nothing.
+pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@+".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();

@@ -56,6 +56,12 @@ pub struct Args {
 pub async fn up(args: Args) -> Outcome {
     if let Ok(agent) = agent::find().await {
         data!("mcplocal runs already{}, on {}", started_by(&agent).await, listen(&agent))?;
+        if let Some(config) = &args.config {
+            note!(
+                "it goes on with the file that it was started with; where that is not `{}`: mcpctl local down, then this again",
+                one_line(&config.display().to_string())
+            );
+        }
         return Ok(ExitCode::SUCCESS);
     }
     if service::runs().await.is_some() {

@@ -124,7 +124,11 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     if agent::find().await.is_ok() {
         note!("mcplocal runs, and takes it over; a new `server` or `listen` at its next start");
     } else {
-        note!("start the agent: mcpctl local up");
+        let named = args
+            .output
+            .as_ref()
+            .map(|path| format!(" --config {}", config::shell_word(&path.to_string_lossy())));
+        note!("start the agent: mcpctl local up{}", named.unwrap_or_default());
     }
     Ok(ExitCode::SUCCESS)
 }
