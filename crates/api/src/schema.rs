@@ -23,7 +23,7 @@ const MAX_DEPTH: usize = 16;
 pub struct DocumentKeys {
     /// What the document describes, e.g. `Llm`.
     kind: String,
-    /// Unique within the kind: lower-case letters, digits, `-` and `.`.
+    /// Unique within the kind: lower-case letters, digits, `.`, `_` and `-`; a user's may be an e-mail address.
     name: String,
     /// Made by the server, never reused. Written, it must be that of the resource of this name.
     id: Option<String>,

@@ -244,7 +244,7 @@ impl Trial<'_> {
     }
 
     fn tested(&self, way: &Way<'_>, end: &End<'_>) -> Tested {
-        let report = report::of(way, end, self.may_edit, self.llm.name());
+        let report = report::of(way, end, self.may_edit);
         let (outcome, status) = end.outcome();
         if let Some(problem) = &report.problem {
             tracing::info!(

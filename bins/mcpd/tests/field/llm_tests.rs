@@ -415,7 +415,8 @@ async fn callers_learn_the_step_and_only_editors_the_rest() {
         let found = test(&mcpd, &alice, "gpt").await;
         let [failed, _, hint] = problem(&found);
         assert_eq!(failed, step);
-        assert!(hint.contains("an account that may edit the Llm sees more"), "{hint}");
+        let expected = "an account that may edit the Llm sees more: ask an administrator";
+        assert_eq!(hint, expected, "not the command that was just run");
         let text = found.to_string();
         for hidden in [provider.address().to_string().as_str(), "words", "openai", "m-1", "note"] {
             assert!(!text.contains(hidden), "{hidden}: {text}");

@@ -1,7 +1,7 @@
 //! What a failed test means: the step that failed, the reason, and the next step for the person who can change the Llm. Pure.
 
 use mcpctl_api::{
-    HumanDuration, Name,
+    HumanDuration,
     llm_test::{Step, TestProblem},
     spec::{SecretKeyRef, Timeouts},
 };
@@ -57,7 +57,7 @@ pub fn of(way: &Way<'_>, end: &End<'_>) -> Option<Diagnosis> {
 }
 
 /// What callers learn who may not edit the Llm: the step, and nothing of the target or of what it answered.
-pub fn for_callers(Diagnosis { step, problem, .. }: Diagnosis, llm: &Name) -> TestProblem {
+pub fn for_callers(Diagnosis { step, problem, .. }: Diagnosis) -> TestProblem {
     let limited = problem.class == FailureClass::RateLimited.as_str();
     let reason = match step {
         _ if limited => "the provider limits the requests of this Llm's key",
@@ -73,7 +73,7 @@ pub fn for_callers(Diagnosis { step, problem, .. }: Diagnosis, llm: &Name) -> Te
     let hint = if limited {
         "try again later".to_owned()
     } else {
-        format!("an account that may edit the Llm sees more: mcpctl llm test {llm}")
+        "an account that may edit the Llm sees more: ask an administrator".to_owned()
     };
     TestProblem { reason: reason.to_owned(), hint: Some(hint), ..problem }
 }

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use mcpctl_api::{
-    Name,
-    llm_test::{Step, StepState, TargetTest, TestStep},
-};
+use mcpctl_api::llm_test::{Step, StepState, TargetTest, TestStep};
 
 use super::{
     diagnosis::{self, Diagnosis},
@@ -13,7 +10,7 @@ use super::{
 };
 
 /// The report of a way that is over.
-pub fn of(way: &Way<'_>, end: &End<'_>, may_edit: bool, llm: &Name) -> TargetTest {
+pub fn of(way: &Way<'_>, end: &End<'_>, may_edit: bool) -> TargetTest {
     let diagnosis = diagnosis::of(way, end);
     let steps = Step::ALL.map(|step| {
         let state = state(way, step, diagnosis.as_ref());
@@ -26,11 +23,7 @@ pub fn of(way: &Way<'_>, end: &End<'_>, may_edit: bool, llm: &Name) -> TargetTes
         ok: diagnosis.is_none(),
         millis: millis(way.ended.duration_since(way.begun)),
         steps: steps.to_vec(),
-        problem: diagnosis.map(
-            |found| {
-                if may_edit { found.problem } else { diagnosis::for_callers(found, llm) }
-            },
-        ),
+        problem: diagnosis.map(|found| if may_edit { found.problem } else { diagnosis::for_callers(found) }),
     }
 }
 
