@@ -1,11 +1,17 @@
 //! What a restored mcpd does about what was given out after the backup.
 
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    process::Stdio,
+};
+
 use mcpctl_testkit::{daemons::Mcpd, postgres::Postgres};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
-use crate::installation::{Installation, done, options, refused};
+use crate::installation::{Installation, command, done, options, refused};
 
 fn revision_of(list: &Value) -> u64 {
     list["revision"].as_u64().expect("a revision")
@@ -133,4 +139,29 @@ async fn restore_without_tokens_ends_every_credential() {
     done(&["bootstrap-token"], &data_dir, None);
     let list = installation.mcpd.get("/api/v1/tokens", &installation.mcpd.admin()).await;
     assert_eq!(list.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn replacement_is_agreed_to_by_a_line_and_not_by_a_key() {
+    let mut installation = Installation::start(None).await;
+    let data_dir = installation.mcpd.data_dir();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backup").to_str().unwrap().to_owned();
+    done(&["backup", &file], &data_dir, None);
+    installation.stop();
+    for (typed, agrees) in [("yup, why not\n", false), ("\n", false), ("y\n", true)] {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut restore = command(&["restore", &file, "--replace"], &data_dir, None);
+        let mut child = restore.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        drop((restore, pty.slave));
+        let mut terminal = File::from(pty.master);
+        terminal.write_all(typed.as_bytes()).unwrap();
+        let mut shown = Vec::new();
+        // Ends with an error once the other end is closed.
+        let _ = terminal.read_to_end(&mut shown);
+        let shown = String::from_utf8_lossy(&shown);
+        assert_eq!(child.wait().unwrap().success(), agrees, "{typed:?}: {shown}");
+        assert!(shown.contains("? [y/N]"), "{shown}");
+    }
 }
