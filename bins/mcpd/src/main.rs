@@ -91,7 +91,8 @@ enum Command {
             value_name = "start|files",
             num_args = 0..=1,
             require_equals = true,
-            default_missing_value = "start"
+            default_missing_value = "start",
+            hide_possible_values = true
         )]
         check: Option<check::Scope>,
     },
