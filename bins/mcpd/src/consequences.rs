@@ -4,7 +4,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use mcpctl_access::{Change, Permit, Reason, Snapshot, Stored, Withdrawals, Withdrawn, verb::View};
-use mcpctl_api::{Id, Kind, Name, Spec, Verb, question::HeldRule, spec::Subject};
+use mcpctl_api::{
+    Id, Kind, Name, Spec, Verb,
+    question::HeldRule,
+    spec::{Rule, Subject},
+};
 
 use crate::{
     app::App,
@@ -150,7 +154,7 @@ pub async fn losses(app: &Arc<App>, caller: Caller, after: Snapshot) -> Result<V
         let of_others = deltas.iter().filter(|delta| stays(&delta.account));
         let mut lines: Vec<String> = of_others.flat_map(RightsDelta::losses).collect();
         if more_accounts > 0 {
-            lines.push(format!("{more_accounts} more accounts would lose rights"));
+            lines.push(format!("{more_accounts} more accounts are affected and were not examined"));
         }
         match of_app.access.would_end(&after) {
             0 => {}
@@ -233,7 +237,11 @@ fn delta(from: &Snapshot, to: &Snapshot, llms: &[Name], withdrawn: Withdrawn) ->
             break;
         }
     }
-    let others = rules.iter().filter(|held| !held.rule.is_only_about(&USES, Kind::Llm));
+    // A rule that comes by another role, binding or group on the other side is not lost.
+    let left = to.rules_for(&account);
+    let is_kept = |rule: &Rule| left.iter().any(|held| held.rule.covers(rule));
+    let others =
+        rules.iter().filter(|held| !held.rule.is_only_about(&USES, Kind::Llm) && !is_kept(&held.rule));
     let rules: BTreeSet<String> = others.map(|held| held.rule.to_string()).collect();
     RightsDelta { account, uses, kept, rules: rules.into_iter().collect() }
 }

@@ -134,6 +134,20 @@ async fn dry_runs_state_what_accounts_would_lose_to_those_who_may_view_it() {
     assert!(!gone.contains("no longer run"), "its deletion is stated: {gone}");
     let unseen = warnings(Method::DELETE, &dry, &clerk, &Value::Null).await;
     assert!(!unseen.contains("alice"), "{unseen}");
+    // A rule that comes by another binding, or wider, is not lost.
+    let reader = |kinds: &[&str]| json!({"kind": "Role", "name": "reader", "rules": [{"kinds": kinds, "verbs": ["view"], "names": ["*"]}]});
+    let reads = |name: &str| json!({"kind": "RoleBinding", "name": name, "role": "reader", "subjects": [user("bob")]});
+    mcpd.apply(json!([reader(&["User"]), reads("reads"), reads("reads-too")])).await;
+    let one = "/api/v1/rolebindings/reads?dryRun=true";
+    assert!(!warnings(Method::DELETE, one, &admin, &Value::Null).await.contains("bob"));
+    mcpd.delete("/api/v1/rolebindings/reads-too", &admin).await;
+    let lost = warnings(Method::DELETE, one, &admin, &Value::Null).await;
+    assert!(lost.contains("User `bob` loses the rule view users *"), "{lost}");
+    let wider =
+        warnings(Method::POST, "/api/v1/apply?dryRun=true", &admin, &json!([reader(&["User", "Group"])]))
+            .await;
+    assert!(!wider.contains("bob"), "{wider}");
+
     let made = warnings(Method::DELETE, path, &admin, &Value::Null).await;
     assert!(!made.contains("alice"), "a write states what it does, and no more: {made}");
 }

@@ -44,6 +44,14 @@ impl Rule {
             && self.names.iter().any(|pattern| pattern.matches(name))
     }
 
+    /// Whether it allows by itself all that `other` allows; errs towards no.
+    pub fn covers(&self, other: &Self) -> bool {
+        let all = |names: &NamePattern| self.names.iter().any(|pattern| pattern.covers(names));
+        other.verbs.iter().all(|verb| Allowed::covered(verb, &self.verbs))
+            && other.kinds.iter().all(|kind| Allowed::covered(kind, &self.kinds))
+            && other.names.iter().all(all)
+    }
+
     /// Whether it allows nothing but these verbs on resources of this kind.
     pub fn is_only_about(&self, verbs: &[Verb], kind: Kind) -> bool {
         let is_one = |allowed: &Allowed<Verb>| verbs.iter().any(|verb| *allowed == Allowed::Only(*verb));
@@ -170,6 +178,10 @@ impl<T: PartialEq> Allowed<T> {
             Self::Any => true,
             Self::Only(only) => only == value,
         }
+    }
+
+    fn covered(&self, by: &[Self]) -> bool {
+        by.iter().any(|allowed| *allowed == Self::Any || allowed == self)
     }
 }
 
