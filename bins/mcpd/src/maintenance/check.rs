@@ -191,11 +191,12 @@ struct Who {
 /// Checks that the addresses are free, or that the mcpd has them that this one is to replace.
 async fn check_addresses(config: &Config, who: Who, findings: &mut Findings) {
     let mut bound = Vec::new();
-    let replaces = match &config.database {
-        Location::Sqlite(database) => Ownership::taken(database).is_some(),
-        // Its certificate would be asked for.
-        Location::Postgres(_) => who.asks_for_certificates,
-    };
+    // An mcpd that asks for a client's certificate answers nothing without it.
+    let unasked = who.asks_for_certificates
+        && match &config.database {
+            Location::Sqlite(database) => Ownership::taken(database).is_some(),
+            Location::Postgres(_) => true,
+        };
     for address in std::iter::once(config.listen).chain(config.inference_listen) {
         match Listener::bind(Address::Tcp(address)).await {
             // Held, so that the second one cannot have the same.
@@ -203,7 +204,7 @@ async fn check_addresses(config: &Config, who: Who, findings: &mut Findings) {
             Err(error)
                 if error.is_in_use()
                     && bound.is_empty()
-                    && (replaces || health::is_mcpd(address, who.tls).await) =>
+                    && (unasked || health::is_mcpd(address, who.tls).await) =>
             {
                 findings.remarks.push(in_use(address, &error));
             }
