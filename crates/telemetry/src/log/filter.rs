@@ -39,7 +39,8 @@ impl LogFilter {
     }
 
     pub(super) fn read(&self) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-        EnvFilter::builder().parse(&self.0)
+        // The library takes no blanks between the parts.
+        EnvFilter::builder().parse(directives(&self.0).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -114,9 +115,11 @@ fn directives(text: &str) -> impl Iterator<Item = &str> {
 fn is_own(target: &str) -> bool {
     let part = target.trim().split([':', '[']).next().unwrap_or_default();
     // `[span]` is of every part.
+    // A target is that of each part whose name begins with it.
     part.is_empty()
-        || matches!(part, "mcpd" | "mcplocal" | super::ACCESS_TARGET)
+        || ["mcpd", "mcplocal", super::ACCESS_TARGET].iter().any(|own| own.starts_with(part))
         || part.starts_with("mcpctl_")
+        || "mcpctl_".starts_with(part)
 }
 
 #[cfg(test)]
@@ -138,6 +141,7 @@ mod tests {
             "info,access=off",
             "mcpd=debug",
             "mcpd::inference=trace",
+            "mcpctl=debug",
             "mcpctl_engine=trace",
             "access=info",
             "info, sqlx=debug",
