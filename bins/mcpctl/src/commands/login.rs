@@ -147,8 +147,8 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     if let Some(lost) = lost
         && let Err(refused) = agree_to_lose(lost, &args.address, &me.subject)
     {
-        if is_session && let Err(error) = client.logout().await {
-            note!("note: the session that was begun stays until {}: {error}", me.expires_at);
+        if is_session {
+            end_session(&client, me.expires_at).await;
         }
         return Err(refused);
     }
@@ -174,7 +174,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let other_current = config.context(None).filter(|current| {
         args.exchange.is_none() && current.name != name && global.named_context().is_none()
     });
-    let config = config::update(&path, |config| {
+    let updated = config::update(&path, |config| {
         if config.lost_by(&name, &args.address, &me.subject) != lost {
             return Err(
                 Failure::new(format!("another command has changed the context `{name}`")).hint("try again")
@@ -190,7 +190,16 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
             config.pin(&args.address, keys, Timestamp::now());
         }
         Ok::<_, Failure>((true, config.clone()))
-    })?;
+    });
+    let config = match updated {
+        Ok(config) => config,
+        Err(error) => {
+            if is_session {
+                end_session(&client, me.expires_at).await;
+            }
+            return Err(error.into());
+        }
+    };
     let server = args.address.as_str().trim_end_matches('/');
     note!("signed in at {server} as {} (context `{name}`)", me.subject);
     if let Some(other) = other_current {
@@ -211,6 +220,13 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         note!(Tone::Warning, "warning:"; " {warning}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the session that was begun where no context is to hold it.
+async fn end_session(client: &Client, expires_at: Timestamp) {
+    if let Err(error) = client.logout().await {
+        note!("note: the session that was begun stays until {expires_at}: {error}");
+    }
 }
 
 /// Asks whether the token of another account may go, which this file alone may have.
