@@ -5,7 +5,8 @@ use mcpctl_client::Client;
 
 use crate::failure::Failure;
 
-/// Those of these kinds of which the caller may view none; none of them where mcpd does not answer that.
+/// Those of these kinds of which the caller may view none; none of them where mcpd does not answer that. Tokens are never among them:
+/// people have tokens of their own without a rule.
 pub async fn not_viewable(client: &Client, kinds: &[Kind]) -> Vec<Kind> {
     if kinds.is_empty() {
         return Vec::new();
@@ -20,7 +21,7 @@ pub async fn not_viewable(client: &Client, kinds: &[Kind]) -> Vec<Kind> {
         rights.rules.iter().any(|held| allows(&held.rule, kind))
             && narrowed.is_none_or(|rules| rules.iter().any(|rule| allows(rule, kind)))
     };
-    kinds.iter().copied().filter(|kind| !may_view(*kind)).collect()
+    kinds.iter().copied().filter(|kind| *kind != Kind::Token && !may_view(*kind)).collect()
 }
 
 /// The failure of a command that is about such kinds alone.
