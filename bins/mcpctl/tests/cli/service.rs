@@ -100,7 +100,7 @@ async fn failed_installation_is_undone() {
     shell.file("fails", "restart");
     calls(&shell);
     let error = shell.run(&["local", "install", "--config", other.to_str().unwrap()]).await.failed(1);
-    assert!(error.contains("hint: journalctl --user -u mcplocal"), "{error}");
+    assert!(error.contains("hint: read the reason with: journalctl --user -u mcplocal"), "{error}");
     assert_eq!(std::fs::read_to_string(&unit).unwrap(), before);
     let calls = calls(&shell);
     assert!(!calls.iter().any(|line| line.starts_with("disable")), "{calls:?}");

@@ -36,7 +36,8 @@ async fn administrator_creates_resources_and_checks_access() {
     assert!(alice.run(&["auth", "can-i", "run", "llms", "claude"]).await.succeeded().starts_with("yes: "));
     assert!(alice.run(&["auth", "can-i", "delete", "llms", "claude"]).await.failed(1).is_empty());
     shell.run(&["delete", "rolebinding", "b"]).await.succeeded();
-    assert_eq!(alice.run(&["get", "llms"]).await.succeeded(), "");
+    let refused = alice.run(&["get", "llms"]).await.failed(1);
+    assert!(refused.starts_with("error: you may not view llms\nhint: "), "{refused}");
     let refused = alice.run(&["get", "llm", "claude"]).await.failed(1);
     assert_eq!(refused, "error: `User alice` may not view llms `claude`\n");
 }

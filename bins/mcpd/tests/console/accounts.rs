@@ -144,7 +144,7 @@ async fn sessions_and_tokens_of_others_end_from_the_page_of_their_account() {
         .get(page.header("location"))
         .await
         .has("1 session has ended")
-        .lacks("still open")
+        .lacks("Still open")
         .lacks(END_SESSIONS);
     session.get("/console/llms").await.is(StatusCode::SEE_OTHER);
     assert_eq!(status(&mcpd, &alice).await, StatusCode::OK, "tokens stay");

@@ -104,7 +104,7 @@ async fn dry_runs_state_what_accounts_would_lose_to_those_who_may_view_it() {
     mcpd.apply(json!([user("alice"), user("bob"), binding(json!([user("alice"), user("bob")]))])).await;
     // Who holds the rights may take them away, without the right to view whose they are.
     let rules = json!([
-        {"kinds": ["RoleBinding"], "verbs": ["view", "edit"], "names": ["*"]},
+        {"kinds": ["RoleBinding"], "verbs": ["view", "edit", "delete"], "names": ["*"]},
         {"kinds": ["Llm"], "verbs": ["view", "run"], "names": ["*"]},
     ]);
     let clerk = mcpd.user_with_rules("clerk", rules).await;
