@@ -145,7 +145,7 @@ mod tests {
             "mcpctl_engine=trace",
             "access=info",
             "info, sqlx=debug",
-            "[request{id=\"a,b\"}]=trace",
+            "[request{id=\"a\"}]=trace",
         ] {
             assert_eq!(text.parse::<LogFilter>().map(|filter| filter.0), Ok(text.to_owned()), "{text}");
         }
