@@ -158,7 +158,7 @@ impl Secret {
             None => self.name,
             Some(name) if self.name.as_str() == "generic" => name,
             Some(_) => {
-                return Err(Failure::usage(format!("`{}` is no type of secrets", self.name))
+                return Err(Failure::usage(format!("`{}` is not a type of secrets", self.name))
                     .hint("there is one type: mcpctl create secret NAME --from-literal KEY=VALUE"));
             }
         };
