@@ -197,7 +197,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
             if is_session {
                 end_session(&client, me.expires_at).await;
             }
-            return Err(error.into());
+            return Err(error);
         }
     };
     let server = args.address.as_str().trim_end_matches('/');
