@@ -237,8 +237,8 @@ fn delta(from: &Snapshot, to: &Snapshot, llms: &[Name], withdrawn: Withdrawn) ->
             break;
         }
     }
-    // A rule that comes by another role, binding or group on the other side is not lost.
-    let left = to.rules_for(&account);
+    // A rule that comes by another role, binding or group on the other side is not lost; a disabled account has none.
+    let left = if to.is_active(&account) { to.rules_for(&account) } else { Vec::new() };
     let is_kept = |rule: &Rule| left.iter().any(|held| held.rule.covers(rule));
     let others =
         rules.iter().filter(|held| !held.rule.is_only_about(&USES, Kind::Llm) && !is_kept(&held.rule));

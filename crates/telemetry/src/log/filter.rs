@@ -114,8 +114,7 @@ fn directives(text: &str) -> impl Iterator<Item = &str> {
 /// Whether a target is of our own lines: a crate of ours, or the access log.
 fn is_own(target: &str) -> bool {
     let part = target.trim().split([':', '[']).next().unwrap_or_default();
-    // `[span]` is of every part.
-    // A target is that of each part whose name begins with it.
+    // `[span]` is of every part, and a target is of each part whose name begins with it.
     part.is_empty()
         || ["mcpd", "mcplocal", super::ACCESS_TARGET].iter().any(|own| own.starts_with(part))
         || part.starts_with("mcpctl_")
