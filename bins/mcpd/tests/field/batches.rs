@@ -143,6 +143,9 @@ async fn dry_runs_state_what_accounts_would_lose_to_those_who_may_view_it() {
     mcpd.delete("/api/v1/rolebindings/reads-too", &admin).await;
     let lost = warnings(Method::DELETE, one, &admin, &Value::Null).await;
     assert!(lost.contains("User `bob` loses the rule view users *"), "{lost}");
+    let off = json!({"disabled": true});
+    let disabled = warnings(Method::PATCH, "/api/v1/users/bob?dryRun=true", &admin, &off).await;
+    assert!(disabled.contains("User `bob` loses the rule view users *"), "{disabled}");
     let wider =
         warnings(Method::POST, "/api/v1/apply?dryRun=true", &admin, &json!([reader(&["User", "Group"])]))
             .await;
